@@ -1,0 +1,74 @@
+"""simdflow as an engine of the bench: a problem's layer as a call of its compiled kernel.
+
+The contract is that of the peers, `prepare(problem, threads) -> Run` with a call that passes
+nothing: weights are packed and arrays bound here, outside the timed call. It times nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .cases import Problem, Run, Unsupported
+
+
+def prepare(problem: Problem, threads: int) -> Run:
+    """The layer compiled for this CPU, its weights packed, its arrays bound.
+
+    Raises:
+        Unsupported: simdflow.ops has no such layer, or it does not run on `threads` threads.
+    """
+    if threads != 1:
+        raise Unsupported(f"threads={threads}: a single layer runs on one thread")
+    out = np.empty(problem.expected.shape, problem.expected.dtype)
+    call = _op(problem).bind(
+        problem.x, _packed(problem), problem.bias, out=out, **_settings(problem)
+    )
+    return Run(call, out.copy)
+
+
+def eager(problem: Problem) -> Callable[[], np.ndarray]:
+    """The layer as a user calls it: numpy arrays in, packed weights, a new array out."""
+    op, weights, settings = _op(problem), _packed(problem), _settings(problem)
+    return lambda: op(problem.x, weights, problem.bias, **settings)
+
+
+def target() -> str:
+    """The name of the target that simdflow compiles for here."""
+    from simdflow.targets import target
+
+    return target().name
+
+
+def _op(problem: Problem) -> Any:
+    try:
+        from simdflow import ops
+    except ImportError as missing:
+        raise Unsupported(f"simdflow.ops does not import: {missing}") from missing
+    op = getattr(ops, problem.case.op, None)
+    if op is None:
+        raise Unsupported(f"simdflow.ops has no {problem.case.op}")
+    return op
+
+
+def _packed(problem: Problem) -> Any:
+    import simdflow
+
+    return simdflow.pack(problem.w)
+
+
+def _settings(problem: Problem) -> dict[str, Any]:
+    case = problem.case
+    settings: dict[str, Any] = {"relu": case.relu}
+    if case.op != "dense":
+        settings |= {"stride": case.stride, "padding": case.padding}
+    if case.dtype == "int8":
+        settings |= {
+            "x_scale": problem.x_scale,
+            "w_scale": problem.w_scale,
+            "y_scale": problem.y_scale,
+            "y_zero": problem.y_zero,
+        }
+    return settings

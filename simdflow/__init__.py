@@ -1,0 +1,1 @@
+"""simdflow: a kernel DSL for neural-network layers on CPUs."""

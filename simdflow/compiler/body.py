@@ -1,0 +1,145 @@
+"""Body: the straight-line code of one tile step, the only place where products are summed.
+
+Every register of the tile is named here: accumulators acc_i_j (grid spot i, vector j), slots a_n and b_n of the two
+sides of a product, and the registers hoisted out of the loop. The order of the products follows which side is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..dsl.nest import Load
+from .express import express
+from .place import address, product_load
+from .program import Vec
+from .tile import Slots, points
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from .lower import Tile
+
+NEUTRAL = {"add": 0, "max": "low", "min": "high"}
+
+
+def reduction_points(tile: Tile) -> list[dict[str, int]]:
+    """The reduction points of the tile, a group (or a vector of groups, when the lanes are reduced) at a time."""
+    plan = tile.plan
+    r = plan.nest.reduction
+    assert r is not None
+    order = [x.axis for x in plan.levels if not x.block]
+    names = sorted((a.name for a in r.axes), key=order.index)
+    steps = {plan.flow.group: plan.group} if plan.flow.group else {}
+    if plan.lanes_reduced:
+        wide = plan.group if plan.flow.lanes == plan.flow.group else 1
+        steps[plan.flow.lanes] = tile.lanes * wide
+    return list(points({a: tile.sizes[a] for a in names}, steps))
+
+
+def accumulate(w: Writer, tile: Tile, memory: bool, scratch: Callable | None) -> None:
+    """Add the tile's reduction points to its accumulators (in registers, or loaded from and stored to scratch)."""
+    spots, vectors = tile.spots, tile.vectors
+    steps = reduction_points(tile)
+    accumulators = [(i, j) for i in range(len(spots)) for j in range(vectors)]
+    if tile.plan.dot is None:
+        uses = [(i, j, p) for p in steps for i, j in accumulators]
+    elif memory:
+        uses = [(i, j, p) for i, j in accumulators for p in steps]
+    elif _keeps_broadcasts(tile):
+        uses = [(i, j, p) for p in steps for j in range(vectors) for i in range(len(spots))]
+    else:
+        uses = [(i, j, p) for p in steps for i, j in accumulators]
+    add = _products(w, tile, uses) if tile.plan.dot else _values(w, tile)
+    last = {(i, j): n for n, (i, j, _) in enumerate(uses)}
+    begun = set()
+    for n, (i, j, p) in enumerate(uses):
+        if memory and (i, j) not in begun:
+            assert scratch is not None
+            vec, where = scratch(tile, spots[i], j)
+            w.assign(f"acc_{i}_{j}", "load", vec, where)
+            begun.add((i, j))
+        add(n, i, j, p)
+        if memory and last[i, j] == n:
+            assert scratch is not None
+            vec, where = scratch(tile, spots[i], j)
+            w.store("store", vec, where, f"acc_{i}_{j}")
+
+
+def _keeps_broadcasts(tile: Tile) -> bool:
+    """The side without lanes is kept for the whole tile and the other one streams through one register."""
+    plan, aux = tile.plan, dict(tile.plan.flow.auxiliary)
+    assert plan.a is not None and plan.b is not None
+    wide = [x for x in (plan.a, plan.b) if plan.flow.lanes in x.index[-1].axes]
+    narrow = [x for x in (plan.a, plan.b) if x not in wide]
+    if not wide or not narrow:
+        return False
+    return aux.get(narrow[0].operand, 1) >= len(tile.spots) > 1 and aux.get(wide[0].operand, 0) == 1
+
+
+def _products(w: Writer, tile: Tile, uses: list) -> Callable:
+    plan = tile.plan
+    assert plan.dot is not None and plan.a is not None and plan.b is not None
+    spots = tile.spots
+    r = plan.nest.reduction
+    assert r is not None
+    dot = "dotbits" if plan.dot.a == "bit" else "dot"
+
+    def key(load: Load, i: int, j: int, p: dict) -> object:
+        return address(plan, load, tile.place(spots[i], j, p))
+
+    def side(load: Load, name: str) -> Callable:
+        keys = [key(load, i, j, p) for i, j, p in uses]
+        slots = Slots(name, max(1, dict(plan.slots).get(load.operand, 1)), keys)
+        flips = plan.dot is not None and plan.dot.flip and load is plan.a
+
+        def register(n: int) -> str:
+            i, j, p = uses[n]
+            got, missing = slots.take(keys[n], n)
+            if missing:
+                product_load(w, plan, load, tile.place(spots[i], j, p), got)
+                if flips:
+                    w.assign(got, "flip", Vec("u8", w.vecs[got].lanes), got)
+            return got
+
+        return register
+
+    a, b = side(plan.a, "a"), side(plan.b, "b")
+    vec = Vec(r.scalar.name, tile.lanes)
+
+    def add(n: int, i: int, j: int, p: dict) -> None:
+        acc = f"acc_{i}_{j}"
+        x, y = a(n), b(n)
+        w.assign(acc, dot, vec, acc, x, y)
+
+    return add
+
+
+def _values(w: Writer, tile: Tile) -> Callable:
+    """Reductions of any expression: sums, maxima, minima."""
+    plan = tile.plan
+    r = plan.nest.reduction
+    assert r is not None
+    spots = tile.spots
+    vec = Vec(r.scalar.name, tile.lanes)
+    combine = {"add": "add", "max": "max_into", "min": "min_into"}[r.combine]
+
+    def add(n: int, i: int, j: int, p: dict) -> None:
+        place = tile.place(spots[i], j, p)
+        value = express(w, plan, r.value, place, {})
+        if w.vecs[value].scalar != r.scalar.name:
+            value = w.op("convert", vec, value)
+        if plan.lanes_reduced and place.valid < tile.lanes:
+            value = w.op("tail", vec, value, neutral(w, tile), place.valid)
+        acc = f"acc_{i}_{j}"
+        w.assign(acc, combine, vec, acc, value)
+
+    return add
+
+
+def neutral(w: Writer, tile: Tile) -> str:
+    """A register of the value that changes nothing: 0, or the type's end."""
+    r = tile.plan.nest.reduction
+    assert r is not None
+    what = NEUTRAL[r.combine]
+    number = what if isinstance(what, int) else getattr(r.scalar, str(what))
+    return w.op("const", Vec(r.scalar.name, tile.lanes), number)

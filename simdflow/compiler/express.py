@@ -1,0 +1,101 @@
+"""Express: an expression of the nest at one place becomes vector instructions.
+
+Every value has one type per lane, the one `scalars` computed for it; conversions are written where types meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..dsl.errors import KernelError
+from ..dsl.nest import Affine, Call, Cast, Const, Expr, Load, Lookup, Ref
+from ..dsl.types import SCALARS, Scalar
+from .place import Place, address, value_load
+from .plan import RegisterPlan
+from .program import Vec
+from .scalars import scalar_of
+from .writer import Writer
+
+COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
+LOGIC = {"and", "or", "not"}
+
+
+def express(w: Writer, plan: RegisterPlan, expr: Expr, place: Place, known: Mapping[str, str]) -> str:
+    """The register holding `expr` at `place`; `known` maps names (accumulator, lets) to registers."""
+
+    def value(e: Expr) -> str:
+        return express(w, plan, e, place, known)
+
+    def typed(e: Expr, to: Scalar) -> str:
+        if isinstance(e, Const):
+            return w.op("const", Vec(to.name, place.lanes), _number(e, to))
+        return as_type(w, value(e), to.name)
+
+    if isinstance(expr, Ref):
+        return known[expr.name]
+    if isinstance(expr, Load):
+        return value_load(w, plan, expr, place)
+    if isinstance(expr, Const):
+        scalar = expr.scalar or scalar_of(expr, plan.nest)
+        return w.op("const", Vec(scalar.name, place.lanes), _number(expr, scalar))
+    if isinstance(expr, Lookup):
+        table = plan.nest.type_of(expr.operand).scalar
+        where = address(plan, Load(expr.operand, (Affine(),)), place)
+        return w.op("lookup", Vec(table.name, place.lanes), where, value(expr.index))
+    if isinstance(expr, Cast):
+        return _cast(w, plan, expr, value)
+    op, args = expr.op, expr.args
+    if op in COMPARISONS:
+        common = _common(plan, args)
+        return w.op(op, Vec("bool", place.lanes), *(typed(a, common) for a in args))
+    if op in LOGIC and _is_condition(args[0]):
+        return w.op(op, Vec("bool", place.lanes), *(value(a) for a in args))
+    scalar = scalar_of(expr, plan.nest)
+    vec = Vec(scalar.name, place.lanes)
+    if op == "select":
+        condition, a, b = args
+        return w.op("select", vec, value(condition), typed(a, scalar), typed(b, scalar))
+    if op == "xnor_popcount":
+        raise KernelError(f"{plan.nest.name}: xnor_popcount(a, b) is only a sum's whole value. Use it alone.")
+    if op in ("max", "min") and isinstance(args[0], Const):
+        args = args[::-1]  # a constant on the right is one instruction
+    return w.op(op, vec, *(typed(a, scalar) for a in args))
+
+
+def _number(e: Const, to: Scalar) -> int | float:
+    return float(e.value) if to.is_float else int(e.value)  # type: ignore[arg-type]
+
+
+def _common(plan: RegisterPlan, args: tuple[Expr, ...]) -> Scalar:
+    """The type two sides of a comparison are compared in."""
+    scalars = [scalar_of(a, plan.nest) for a in args if not isinstance(a, Const)]
+    floats = [s for s in scalars if s.is_float]
+    if floats or not scalars:
+        return max(floats, key=lambda s: s.bits) if floats else SCALARS["i32"]
+    wide = max(scalars, key=lambda s: s.bits)
+    return SCALARS["i64"] if wide.bits == 64 or wide.name == "u32" else SCALARS["i32"]
+
+
+def _is_condition(e: Expr) -> bool:
+    return isinstance(e, Call) and (e.op in COMPARISONS or (e.op in LOGIC and _is_condition(e.args[0])))
+
+
+def as_type(w: Writer, register: str, scalar: str) -> str:
+    vec = w.vecs[register]
+    return register if vec.scalar == scalar else w.op("convert", Vec(scalar, vec.lanes), register)
+
+
+def _cast(w: Writer, plan: RegisterPlan, cast: Cast, value) -> str:
+    arg = value(cast.arg)
+    have = w.vecs[arg]
+    to = Vec(cast.scalar.name, have.lanes)
+    if have == to:
+        return arg
+    name = {"exact": "convert", "saturate": "saturate", "wrap": "wrap"}[cast.mode]
+    if to.scalar in ("f32", "f64") or have.scalar == "bool":
+        name = "convert"
+    if cast.mode == "wrap" and have.scalar in ("f32", "f64"):
+        arg = w.op("saturate", Vec("i64", have.lanes), arg)
+    return w.op(name, to, arg)
+
+

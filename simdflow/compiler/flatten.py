@@ -1,0 +1,197 @@
+"""Flatten: indices become one offset in memory per access, quotients become axes, and fused axes become one.
+
+before   x[n, oh*2 + kh, ow*2 + kw, ic]                      x: u8[1, 58, 58, 64]
+after    x[n*215296 + oh*7424 + kh*3712 + ow*128 + kw*64 + ic]
+
+Knows nothing of registers. A compressed operand keeps its (row, column) index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..dsl.dataflow import Dataflow
+from ..dsl.errors import DataflowError
+from ..dsl.nest import Affine, Axis, Call, Cast, Expr, Load, LoopNest, Quotient, rewrite
+from ..dsl.types import OperandType
+
+
+def flatten(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
+    """A bound nest with linear offsets, without quotients where they divide, its axes fused as the dataflow names them."""
+    nest = _linearized(_split_quotients(nest))
+    for name in dataflow.axes():
+        if "__" in name:
+            nest = _fused(nest, tuple(name.split("__")), name)
+    return nest
+
+
+def map_accesses(nest: LoopNest, change) -> LoopNest:
+    """The nest with `change(operand, index) -> index` applied to every load and to the store."""
+
+    def on(expr: Expr) -> Expr:
+        if isinstance(expr, Load):
+            return replace(expr, index=change(expr.operand, expr.index))
+        return expr
+
+    r = nest.reduction
+    if r:
+        axes = tuple(replace(a, row=change("", (a.row,))[0]) for a in r.axes)
+        r = replace(r, init=rewrite(r.init, on), value=rewrite(r.value, on), axes=axes)
+    lets = tuple(replace(x, value=rewrite(x.value, on)) for x in nest.epilogue)
+    s = nest.store
+    store = replace(s, index=change(s.operand, s.index), value=rewrite(s.value, on))
+    return replace(nest, reduction=r, epilogue=lets, store=store)
+
+
+def _split_quotients(nest: LoopNest) -> LoopNest:
+    """`oc // 4` and `oc % 4` with 4 dividing the extent: oc becomes oc_o*4 + oc, so that both are plain axes."""
+    while (found := _divisible(nest)) is not None:
+        axis, d = found
+        outer = f"{axis}_o"
+        parts = Affine(((outer, d), (axis, 1)))
+
+        def swap(a: Affine, axis=axis, d=d, outer=outer, parts=parts) -> Affine:
+            total = Affine((), a.const)
+            for term, c in a.terms:
+                if term == axis:
+                    total = total.plus(parts.times(c))
+                elif isinstance(term, Quotient) and axis in term.inner.axes:
+                    if term.inner == Affine.axis(axis) and term.divisor == d:
+                        total = total.plus(Affine.axis(outer if term.op == "//" else axis).times(c))
+                    else:
+                        inner = replace(term, inner=swap(term.inner))
+                        total = total.plus(Affine(((inner, c),)))
+                else:
+                    total = total.plus(Affine(((term, c),)))
+            return total
+
+        nest = map_accesses(nest, lambda _, index, swap=swap: tuple(swap(a) for a in index))
+        nest = _with_axes(nest, axis, (Axis(outer, nest.extents[axis] // d), Axis(axis, d)))
+    return nest
+
+
+def _divisible(nest: LoopNest) -> tuple[str, int] | None:
+    """An axis and a divisor to split it by, from some access."""
+    extents = nest.extents
+    reduced = nest.reduction.axes if nest.reduction else ()
+    fixed = {a.name for a in reduced if a.kind == "nonzeros"}
+    for access in (*nest.loads(), nest.store):
+        for a in access.index:
+            for term, _ in a.terms:
+                if isinstance(term, Quotient) and len(term.inner.axes) == 1:
+                    (axis,) = term.inner.axes
+                    d = int(term.divisor)  # type: ignore[arg-type]
+                    if term.inner == Affine.axis(axis) and axis not in fixed and extents[axis] % d == 0:
+                        return axis, d
+    return None
+
+
+def _with_axes(nest: LoopNest, name: str, parts: tuple[Axis, ...]) -> LoopNest:
+    """The nest with one axis replaced by others of the same kind."""
+
+    def spread(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        out: list[Axis] = []
+        for a in axes:
+            out += [replace(a, name=p.name, extent=p.extent) for p in parts] if a.name == name else [a]
+        return tuple(out)
+
+    r = nest.reduction
+    r = replace(r, axes=spread(r.axes)) if r else None
+    return replace(nest, grid=spread(nest.grid), reduction=r)
+
+
+def element_strides(t: OperandType) -> tuple[int, ...]:
+    """C-order strides in elements; rows of bits are whole bytes."""
+    if t.scalar.kind != "b" or not t.shape:
+        return t.strides
+    row = -(-t.shape[-1] // 8) * 8
+    strides = replace(t, shape=(*t.shape[:-1], row)).strides
+    return strides
+
+
+def _linearized(nest: LoopNest) -> LoopNest:
+    def linear(operand: str, index: tuple[Affine, ...]) -> tuple[Affine, ...]:
+        if not operand or nest.type_of(operand).storage == "csr":
+            return index
+        total = Affine()
+        for a, stride in zip(index, element_strides(nest.type_of(operand)), strict=True):
+            total = total.plus(a.times(stride))
+        return (total,)
+
+    return map_accesses(nest, linear)
+
+
+def _fused(nest: LoopNest, names: tuple[str, ...], fused: str) -> LoopNest:
+    extents = nest.extents
+    missing = [n for n in names if n not in extents]
+    if missing:
+        raise DataflowError(
+            f"{nest.name}: fused axis {fused!r} names {missing[0]!r}, which is no axis; axes are "
+            f"{', '.join(extents)}. Name axes of the nest, outermost first."
+        )
+    why = fusing_refused(nest, names)
+    if why:
+        raise DataflowError(f"{nest.name}: axes {' and '.join(names)} cannot be fused: {why}")
+    total = 1
+    for n in names:
+        total *= extents[n]
+    inner = next((n for n in reversed(names) if extents[n] > 1), names[-1])
+
+    def swap(_: str, index: tuple[Affine, ...]) -> tuple[Affine, ...]:
+        out = []
+        for a in index:
+            kept = tuple(t for t in a.terms if t[0] not in names)
+            c = a.coefficient(inner)
+            out.append(Affine((*kept, (fused, c)) if c else kept, a.const))
+        return tuple(out)
+
+    nest = map_accesses(nest, swap)
+
+    def merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        out = []
+        for a in axes:
+            if a.name == names[-1]:
+                out.append(replace(a, name=fused, extent=total))
+            elif a.name not in names:
+                out.append(a)
+        return tuple(out)
+
+    r = nest.reduction
+    r = replace(r, axes=merged(r.axes)) if r else None
+    return replace(nest, grid=merged(nest.grid), reduction=r)
+
+
+def fusing_refused(nest: LoopNest, names: tuple[str, ...]) -> str:
+    """Why axes of a linearized nest cannot be one axis, or ''."""
+    grid = {a.name for a in nest.grid}
+    if any((n in grid) != (names[0] in grid) for n in names):
+        return "one is reduced, the other is not. Fuse axes of one kind."
+    if any(a.kind == "nonzeros" or a.row.axes & set(names) for a in nest.axes if a.kind == "nonzeros" or a.name in names):
+        return "the nonzeros of a row are not an axis of the memory. Leave it alone."
+    extents = nest.extents
+    used = [n for n in names if extents[n] > 1]
+    for access in (*nest.loads(), nest.store):
+        for a in access.index:
+            if any(isinstance(t, Quotient) and t.inner.axes & set(names) for t, _ in a.terms):
+                return f"{access} divides one of them."
+            for outer, inner in zip(used, used[1:], strict=False):
+                want = a.coefficient(inner) * extents[inner]
+                if a.coefficient(outer) != want:
+                    return (
+                        f"a step of {outer} is {a.coefficient(outer)} elements of {access.operand}, "
+                        f"{extents[inner]} steps of {inner} are {want}; they must be equal."
+                    )
+    return ""
+
+
+def value_operands(expr: Expr) -> tuple[Load, Load] | None:
+    """The two loads of a plain product, or None. Casts are looked through: the product is exact."""
+    if not isinstance(expr, Call) or expr.op not in ("mul", "xnor_popcount"):
+        return None
+    sides = []
+    for a in expr.args:
+        while isinstance(a, Cast) and a.mode == "exact":
+            a = a.arg
+        sides.append(a)
+    a, b = sides
+    return (a, b) if isinstance(a, Load) and isinstance(b, Load) else None

@@ -1,0 +1,256 @@
+"""Lower: a register plan becomes a Program, loops over vector instructions.
+
+before   for oc, ow: for kh, ic: out[ow, oc] += x[ow + kh, ic] * w[kh, ic, oc]
+after    for oc: for ow: acc_0_0.. = start
+                         for kh: for ic: w_0 = load w; x_0 = broadcast x; acc_0_0 = dot(acc_0_0, x_0, w_0) ...
+                         epilogue of acc_0_0..; store
+
+A load is hoisted out of every loop that its index does not mention, for as many registers as the plan gives it; the
+output's load and store likewise: where a grid loop runs inside a reduction loop, the accumulators live in scratch,
+are started by a pass before and finished by a pass after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..dsl.nest import Affine
+from ..dsl.types import BY_DTYPE, SCALARS
+from .body import accumulate
+from .finish import finish, start
+from .place import Place, substitute
+from .plan import RegisterPlan, sections
+from .program import Address, Memory, Program, Vec, operand_bytes
+from .tile import points
+from .writer import Writer
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One instance of the register tile: where it starts, how large it is, and its accumulators.
+
+    spots   grid points but for the lanes' axis, in loop order
+    vectors along the lanes; `valid(j)` lanes of vector j exist
+    """
+
+    plan: RegisterPlan
+    base: Mapping[str, Affine]
+    sizes: Mapping[str, int]
+
+    @property
+    def lanes(self) -> int:
+        return self.plan.lanes
+
+    @property
+    def spots(self) -> list[dict[str, int]]:
+        mine = {a.name: self.sizes[a.name] for a in self.plan.nest.grid if a.name != self.plan.flow.lanes}
+        return list(points(mine, {}))
+
+    @property
+    def vectors(self) -> int:
+        if self.plan.lanes_reduced:
+            return 1
+        return -(-self.sizes[self.plan.flow.lanes] // self.lanes)
+
+    def valid(self, j: int) -> int:
+        if self.plan.lanes_reduced:
+            return self.lanes
+        return min(self.lanes, self.sizes[self.plan.flow.lanes] - j * self.lanes)
+
+    def place(self, spot: Mapping[str, int], j: int, point: Mapping[str, int] | None = None) -> Place:
+        """The place of vector j at a spot; `point` adds the reduction's coordinates."""
+        plan = self.plan
+        at = {
+            a: v.plus(Affine((), spot.get(a, 0) + (point or {}).get(a, 0))) for a, v in self.base.items()
+        }
+        left = 1 << 30
+        group = plan.flow.group
+        if point is not None and group and plan.group > 1:
+            left = self.sizes[group] - point.get(group, 0)
+        valid = self.valid(j)
+        lanes_axis = plan.flow.lanes
+        if point is not None and plan.lanes_reduced:
+            per = plan.group if lanes_axis == group else 1
+            left = self.sizes[lanes_axis] - point.get(lanes_axis, 0)
+            valid = max(0, min(self.lanes, -(-left // per)))
+            at_lane = self.sizes[lanes_axis]
+        else:
+            at_lane = self.sizes[lanes_axis]
+        step = self.lanes * (plan.group if lanes_axis == group else 1)
+        section = -(-at_lane // step) * step
+        return Place(at, j, self.lanes, valid, left, section)
+
+
+def lower(plan: RegisterPlan, name: str) -> Program:
+    """The program of a plan; `name` becomes the native function's name."""
+    w = Writer()
+    nest = plan.nest
+    base = {a.name: Affine() for a in nest.axes}
+    parallel = _parallel(plan)
+    if plan.in_memory:
+        grid = {a.name for a in nest.grid}
+        passes = tuple(x for x in plan.levels if x.axis in grid and not x.block)
+        _walk(w, plan, passes, base, "", lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=True))
+        _walk(w, plan, plan.levels, base, "", _body(w, plan, memory=True))
+        _walk(w, plan, passes, base, "", lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=False))
+        parallel = ("", 1, 1)
+    else:
+        outer, inner = plan.levels[: plan.depth], plan.levels[plan.depth :]
+
+        def tile(b: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
+            at = Tile(plan, b, _all(plan, sizes))
+            if nest.reduction:
+                start(w, at)
+                _walk(w, plan, inner, b, "", _body(w, plan, memory=False), sizes)
+            finish(w, at)
+
+        _walk(w, plan, outer, base, parallel[0], tile)
+    scratch = _scratch_size(plan) if plan.in_memory else 0
+    return Program(name, _memories(plan, scratch), w.statements, plan.registers, parallel)
+
+
+def _all(plan: RegisterPlan, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Tile sizes of every axis: the levels' own where walked, else the whole tile (loops further in)."""
+    steps = {x.axis: x.step for x in plan.levels if not x.block}
+    extents = plan.nest.extents
+    return {a: sizes.get(a, min(steps[a], extents[a])) for a in extents}
+
+
+def _parallel(plan: RegisterPlan) -> tuple[str, int, int]:
+    """(axis, extent, step) of the loop that threads may cut: the plan's, else the outermost one that runs."""
+    extents = plan.nest.extents
+    blocked = dict(plan.flow.block)
+    for x in plan.levels[: plan.depth]:
+        if x.block or x.axis in blocked:
+            continue
+        if extents[x.axis] > x.step and plan.flow.parallel in ("", x.axis):
+            return x.axis, extents[x.axis], x.step
+    return "", 1, 1
+
+
+def _walk(w, plan, levels, base, parallel, inner: Callable, sizes: Mapping[str, int] | None = None, extent=None) -> None:
+    """Write the loops of `levels` around `inner(base, sizes)`; a remainder is a second, smaller instance."""
+    sizes, extent = dict(sizes or {}), dict(extent or plan.nest.extents)
+    if not levels:
+        inner(base, sizes)
+        return
+    level, rest = levels[0], levels[1:]
+    axis = level.axis
+    kind = next(a for a in plan.nest.axes if a.name == axis)
+    if kind.kind == "nonzeros":
+        _walk_nonzeros(w, plan, kind, rest, base, inner, sizes, extent)
+        return
+    var = f"{axis}_b" if level.block else axis
+    for first, stop, size in sections(extent[axis], level.step):
+        inside = {**extent, axis: size} if level.block else extent
+        mine = sizes if level.block else {**sizes, axis: size}
+        if stop - first == size and axis != parallel:
+            moved = {**base, axis: base[axis].plus(Affine((), first))}
+            _walk(w, plan, rest, moved, parallel, inner, mine, inside)
+            continue
+        with w.loop(var, first, stop, size, axis == parallel, stop - size):
+            moved = {**base, axis: base[axis].plus(Affine.axis(var))}
+            _walk(w, plan, rest, moved, parallel, inner, mine, inside)
+    w.forget()
+
+
+def _walk_nonzeros(w, plan, axis, rest, base, inner, sizes, extent) -> None:
+    """`for p in range(indptr[row], indptr[row + 1]): ic = indices[p]`."""
+    row = substitute(axis.row, base)
+    count = plan.nest.type_of(axis.of).nonzeros
+    at, first, last = f"{axis.name}_at", f"{axis.name}_first", f"{axis.name}_last"
+    w.fetch(first, f"{axis.of}_indptr", row, count)
+    w.fetch(last, f"{axis.of}_indptr", row.plus(Affine((), 1)), count)
+    with w.loop(at, first, last, 1, False, max(count - 1, 0)):
+        w.fetch(axis.name, f"{axis.of}_indices", Affine.axis(at), max(int(axis.extent) - 1, 0))
+        moved = {**base, axis.name: Affine.axis(axis.name)}
+        _walk(w, plan, rest, moved, "", inner, {**sizes, axis.name: 1}, extent)
+    w.forget()
+
+
+def _body(w: Writer, plan: RegisterPlan, memory: bool) -> Callable:
+    def body(base: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
+        tile = Tile(plan, base, _all(plan, sizes))
+        accumulate(w, tile, memory, scratch_address if memory else None)
+
+    return body
+
+
+# Accumulators in memory.
+
+
+def scratch_address(tile: Tile, spot: Mapping[str, int], j: int) -> tuple[Vec, Address]:
+    """Where an accumulator lives: [grid axes but the lanes'][lanes, padded to whole vectors]."""
+    plan = tile.plan
+    nest, lane_axis = plan.nest, plan.flow.lanes
+    r = nest.reduction
+    assert r is not None
+    lanes = tile.lanes
+    reduced = plan.lanes_reduced
+    stride = lanes if reduced else -(-nest.extents[lane_axis] // lanes) * lanes
+    offset = Affine((), j * lanes)
+    if not reduced:
+        offset = offset.plus(tile.base[lane_axis])
+    for a in reversed(nest.grid):
+        if a.name == lane_axis:
+            continue
+        value = tile.base[a.name].plus(Affine((), spot.get(a.name, 0)))
+        offset = offset.plus(value.times(stride))
+        stride *= int(a.extent)  # type: ignore[arg-type]
+    return Vec(r.scalar.name, lanes), Address(SCRATCH, offset)
+
+
+def _scratch_size(plan: RegisterPlan) -> int:
+    lanes, extents = plan.lanes, plan.nest.extents
+    total = lanes if plan.lanes_reduced else -(-extents[plan.flow.lanes] // lanes) * lanes
+    for a in plan.nest.grid:
+        if a.name != plan.flow.lanes:
+            total *= int(a.extent)  # type: ignore[arg-type]
+    return total
+
+
+def _each_scratch(w: Writer, tile: Tile, begin: bool) -> None:
+    """The pass before (store the start values) or after (load the sums, run the epilogue)."""
+    if begin:
+        start(w, tile)
+    for i, spot in enumerate(tile.spots):
+        for j in range(tile.vectors):
+            vec, where = scratch_address(tile, spot, j)
+            if begin:
+                w.store("store", vec, where, f"acc_{i}_{j}")
+            else:
+                w.assign(f"acc_{i}_{j}", "load", vec, where)
+    if not begin:
+        finish(w, tile)
+
+
+def _memories(plan: RegisterPlan, scratch: int) -> tuple[Memory, ...]:
+    nest = plan.nest
+    found = []
+    for o in nest.operands:
+        t = nest.type_of(o.name)
+        packing = plan.packing(o.name)
+        if packing:
+            scalar = SCALARS["u8"] if packing.scalar == "bit" else t.scalar
+            found.append(Memory(o.name, scalar, packing.elements, "packed", o.name))
+            if packing.sums:
+                found.append(Memory(f"{o.name}_sums", SCALARS["i32"], packing.sum_count, "sums", o.name))
+        elif t.storage == "csr":
+            rows = t.shape[0] + 1
+            for part, size, scalar in (
+                ("indptr", rows, SCALARS["i32"]),
+                ("indices", t.nonzeros, SCALARS["i32"]),
+                ("data", t.nonzeros, t.scalar),
+            ):
+                found.append(Memory(f"{o.name}_{part}", scalar, size, part, o.name))
+        else:
+            scalar = BY_DTYPE[t.scalar.dtype] if t.scalar.kind == "b" else t.scalar
+            size = operand_bytes(t) if t.scalar.kind == "b" else t.size
+            found.append(Memory(o.name, scalar, size, "out" if o.role == "out" else "in", o.name))
+    if scratch:
+        assert nest.reduction is not None
+        found.append(Memory(SCRATCH, nest.reduction.scalar, scratch, "scratch", ""))
+    return tuple(found)

@@ -1,0 +1,207 @@
+"""Packing: an operand in the order a kernel reads it, as a description and as the numpy code that does it.
+
+packed   for each tile of the lane axis: [axes in loop order][vector of the tile][lane][group element]
+         then, where the instruction needs them, one i32 per lane and other grid point: the start of its sum
+Lane and group tails are zero. Knows nothing of registers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..dsl.nest import Affine, Quotient
+from ..dsl.types import SCALARS
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How one operand is laid out for a kernel.
+
+    axes           (axis, extent) of every axis it mentions but the lanes', in loop order
+    coefficients   axis -> elements of the dense operand per step
+    sums           -128 * sum over the reduction is appended, for instructions that take one side as unsigned
+    """
+
+    operand: str
+    scalar: str
+    lane: str
+    lane_extent: int
+    lanes: int
+    tile: int
+    group: int
+    group_axis: str
+    axes: tuple[tuple[str, int], ...]
+    coefficients: tuple[tuple[str, int], ...]
+    start: int
+    reduced: tuple[str, ...]
+    sums: bool
+
+    @property
+    def unit(self) -> int:
+        """Stored elements per logical element: bits are stored as bytes."""
+        return 8 if self.scalar == "bit" else 1
+
+    @property
+    def sections(self) -> tuple[tuple[int, int, int], ...]:
+        """(start, stop, padded size) of the lane axis: whole tiles, then the rest in whole vectors."""
+        if not self.lane:
+            return ((0, 1, 1),)
+        step = self.lanes * (self.group if self.lane == self.group_axis else 1)
+        whole = self.lane_extent - self.lane_extent % self.tile
+        parts = [(0, whole, self.tile)] if whole else []
+        rest = self.lane_extent - whole
+        return tuple(parts + ([(whole, self.lane_extent, -(-rest // step) * step)] if rest else []))
+
+    @property
+    def inner_group(self) -> int:
+        """Group elements beside each lane: 1 when the lanes run along the group axis itself."""
+        return 1 if self.lane == self.group_axis and self.lane else self.group
+
+    def counts(self) -> tuple[tuple[str, int], ...]:
+        """(axis, steps): the group axis counts groups."""
+        return tuple(
+            (a, -(-n // self.group) if a == self.group_axis else n) for a, n in self.axes
+        )
+
+    @property
+    def elements(self) -> int:
+        """Stored elements (bytes for bits), without the sums."""
+        outer = math.prod(n for _, n in self.counts())
+        lanes = sum(-(-(stop - start) // size) * size for start, stop, size in self.sections)
+        return outer * lanes * self.inner_group // self.unit
+
+    @property
+    def bytes(self) -> int:
+        return self.sums_at + (4 * self.sum_count if self.sums else 0)
+
+    @property
+    def sums_at(self) -> int:
+        """Where the sums begin, in bytes: the next multiple of 64."""
+        size = self.elements * max(SCALARS[self.scalar].bits // 8, 1)
+        return -(-size // 64) * 64 if self.sums else size
+
+    @property
+    def sum_axes(self) -> tuple[tuple[str, int], ...]:
+        return tuple((a, n) for a, n in self.axes if a not in self.reduced)
+
+    @property
+    def padded_lanes(self) -> int:
+        return -(-self.lane_extent // self.lanes) * self.lanes
+
+    @property
+    def sum_count(self) -> int:
+        return math.prod(n for _, n in self.sum_axes) * self.padded_lanes
+
+    def offset(self, base: dict[str, Affine], lane_start: int, size: int) -> Affine:
+        """Where the tile that starts at these axis values begins, in stored elements.
+
+        base        axis -> its value, affine in the loop variables
+        lane_start  first element of the lane section; size its tile
+        """
+        if not self.lane:
+            size = 1
+        inner = size * self.inner_group
+        total = Affine()
+        stride = inner
+        for axis, n in reversed(self.counts()):
+            value = base[axis]
+            if axis == self.group_axis:
+                total = total.plus(scaled(value, stride, self.group))
+            else:
+                total = total.plus(value.times(stride))
+            stride *= n
+        per_section = stride
+        if self.lane:
+            done = sum(
+                -(-(stop - start) // s) * s * (per_section // size)
+                for start, stop, s in self.sections
+                if start < lane_start
+            )
+            position = base[self.lane].plus(Affine((), lane_start), -1)
+            total = total.plus(position.times(per_section // size)).plus(Affine((), done))
+        return scaled(total, 1, self.unit)
+
+    def __str__(self) -> str:
+        order = [f"{self.lane}/{self.tile}"] if self.lane else []
+        order += [f"{a}/{self.group}" if a == self.group_axis else a for a, _ in self.axes]
+        order += [f"{self.tile}{self.lane}"] if self.lane else []
+        order += [f"{self.inner_group}{self.group_axis}"] if self.inner_group > 1 else []
+        return f"{self.operand} packed [{', '.join(order)}], {self.bytes} bytes"
+
+
+def scaled(value: Affine, factor: int, divisor: int) -> Affine:
+    """value * factor / divisor, for a value that is a multiple of `divisor` wherever a loop takes it."""
+    terms = value.times(factor)
+    if all(int(c) % divisor == 0 for c in (*(c for _, c in terms.terms), terms.const)):  # type: ignore[arg-type]
+        return Affine(
+            tuple((t, int(c) // divisor) for t, c in terms.terms),  # type: ignore[arg-type]
+            int(terms.const) // divisor,  # type: ignore[arg-type]
+        )
+    return Affine(((Quotient("//", value, divisor), factor),))
+
+
+def pack(array: np.ndarray, packing: Packing) -> np.ndarray:
+    """The packed bytes (u8, 64-byte aligned) of a dense operand given as a flat, C-ordered array of its elements.
+
+    A `bit` operand is given as its bytes.
+    """
+    p = packing
+    flat = array
+    if p.scalar == "bit":
+        flat = np.unpackbits(array.ravel().view(np.uint8), bitorder="little")
+    flat = flat.ravel()
+    names = [a for a, _ in p.axes] + ([p.lane] if p.lane else [])
+    sizes = [n for _, n in p.axes] + ([p.lane_extent] if p.lane else [])
+    steps = dict(p.coefficients)
+    dense = np.lib.stride_tricks.as_strided(
+        flat[p.start :], sizes, [steps[a] * flat.itemsize for a in names], writeable=False
+    )
+    if not p.lane:
+        dense = dense[..., None]
+    out = aligned(p.bytes)
+    at, item = 0, flat.itemsize
+    for start, stop, size in p.sections:
+        panels = _panels(dense[..., start:stop], p, size)
+        raw = np.packbits(panels, bitorder="little") if p.scalar == "bit" else panels.ravel().view(np.uint8)
+        out[at : at + raw.nbytes] = raw
+        at += raw.nbytes
+    assert at == p.elements * (1 if p.scalar == "bit" else item), (at, p.elements)
+    if p.sums:
+        axes = tuple(i for i, (a, _) in enumerate(p.axes) if a in p.reduced)
+        sums = -128 * dense.sum(axis=axes, dtype=np.int64)
+        padded = np.zeros((*sums.shape[:-1], p.padded_lanes), np.int32)
+        padded[..., : p.lane_extent] = sums.astype(np.int32)
+        out[p.sums_at :].view(np.int32)[:] = padded.ravel()
+    return out
+
+
+def _panels(dense: np.ndarray, p: Packing, size: int) -> np.ndarray:
+    """[axes..., lanes] to [tile][axes..., groups][lane][group element], zero-padded."""
+    lead = [(0, 0)] * (dense.ndim - 1)
+    tiles = -(-dense.shape[-1] // size)
+    dense = np.pad(dense, [*lead, (0, tiles * size - dense.shape[-1])])
+    names = [a for a, _ in p.axes]
+    split = p.inner_group > 1
+    if split:
+        g = names.index(p.group_axis)
+        n = dense.shape[g]
+        pad = [(0, 0)] * dense.ndim
+        pad[g] = (0, -n % p.group)
+        dense = np.pad(dense, pad)
+        shape = (*dense.shape[:g], dense.shape[g] // p.group, p.group, *dense.shape[g + 1 :])
+        dense = np.moveaxis(dense.reshape(shape), g + 1, -1)
+        dense = dense.reshape(*dense.shape[:-2], tiles, size, p.group)
+        dense = np.moveaxis(dense, -3, 0)
+    else:
+        dense = np.moveaxis(dense.reshape(*dense.shape[:-1], tiles, size), -2, 0)
+    return np.ascontiguousarray(dense)
+
+
+def aligned(size: int, alignment: int = 64) -> np.ndarray:
+    """`size` zero bytes whose address is a multiple of 64, so that no vector load crosses a line."""
+    raw = np.zeros(size + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + size]

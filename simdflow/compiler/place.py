@@ -1,0 +1,150 @@
+"""Place: where in the iteration space an instruction stands, and what a load there is.
+
+Turns an access at a place into an address and the kind of load that brings it into a register: vector, broadcast,
+or gather. The only code that knows both dense and packed storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..dsl.nest import Affine, Load, Quotient
+from ..dsl.types import SCALARS
+from .packing import scaled
+from .plan import RegisterPlan
+from .program import Address, Vec
+from .writer import Writer
+
+
+@dataclass(frozen=True)
+class Place:
+    """One point of a tile.
+
+    at       axis -> value, affine in the loop variables (the lanes' axis: of lane 0 of its vector 0)
+    vector   which vector along the lanes, `lanes` wide, of which `valid` lanes exist
+    left     group elements that exist from here on (the last group of a row may be short)
+    section  padded size of the lane tile (the packed operand's panel)
+    """
+
+    at: Mapping[str, Affine]
+    vector: int
+    lanes: int
+    valid: int
+    left: int = 1 << 30
+    section: int = 1
+
+
+def substitute(index: Affine, at: Mapping[str, Affine]) -> Affine:
+    """An index over axes as one over loop variables."""
+    total = Affine((), index.const)
+    for term, c in index.terms:
+        if isinstance(term, str):
+            total = total.plus(at[term].times(c))
+            continue
+        inner = substitute(term.inner, at)
+        d = int(term.divisor)  # type: ignore[arg-type]
+        if not inner.terms:
+            v = int(inner.const)  # type: ignore[arg-type]
+            total = total.plus(Affine((), v // d if term.op == "//" else v % d).times(c))
+        else:
+            total = total.plus(Affine(((Quotient(term.op, inner, d), c),)))
+    return total
+
+
+def address(plan: RegisterPlan, load: Load, place: Place) -> Address:
+    """Where the load's lane 0, group element 0 is."""
+    axis, nest = plan.flow.lanes, plan.nest
+    packing = plan.packing(load.operand)
+    is_product = plan.dot is not None and load in (plan.a, plan.b)
+    if packing and is_product:
+        width = place.lanes * packing.inner_group // packing.unit
+        whole = place.section == packing.tile
+        start = 0 if whole else packing.sections[-1][0]
+        offset = packing.offset(dict(place.at), start, place.section)
+        if packing.lane:
+            offset = offset.plus(Affine((), place.vector * width))
+        return Address(load.operand, offset)
+    t = nest.type_of(load.operand)
+    if t.storage == "csr":
+        return Address(f"{load.operand}_data", Affine.axis(_position(plan)))
+    index = load.index[-1]
+    offset = substitute(index, place.at)
+    step = _lane_step(plan, index)
+    offset = offset.plus(Affine((), place.vector * place.lanes * step))
+    if t.scalar.kind == "b":
+        offset = scaled(offset, 1, 8)
+    return Address(load.operand, offset)
+
+
+def _position(plan: RegisterPlan) -> str:
+    return next(f"{a.name}_at" for a in plan.nest.axes if a.kind == "nonzeros")
+
+
+def _lane_step(plan: RegisterPlan, index: Affine) -> int:
+    c = index.coefficient(plan.flow.lanes)
+    return c * plan.group if plan.flow.lanes == plan.flow.group else c
+
+
+def product_load(w: Writer, plan: RegisterPlan, load: Load, place: Place, dst: str) -> str:
+    """Bring one side of a product into register `dst`: [lane][group element]."""
+    nest, lanes = plan.nest, place.lanes
+    scalar = nest.type_of(load.operand).scalar
+    group = plan.group // 8 if scalar.kind == "b" else plan.group
+    name = "u8" if scalar.kind == "b" else scalar.name
+    vec = Vec(name, lanes * group)
+    where = address(plan, load, place)
+    packing = plan.packing(load.operand)
+    left = -(-place.left // 8) if scalar.kind == "b" else place.left
+    if packing:
+        if packing.lane:
+            return w.assign(dst, "load", vec, where)
+        return w.assign(dst, "broadcast", vec, where, group)
+    index = load.index[-1]
+    cl = index.coefficient(plan.flow.lanes) if nest.type_of(load.operand).storage != "csr" else 0
+    cg = index.coefficient(plan.flow.group) if plan.group > 1 else 1
+    unit = 8 if scalar.kind == "b" else 1
+    if plan.flow.lanes == plan.flow.group and plan.group > 1 and cl == 1:
+        valid = _short(w, plan, where, lanes * group, min(left, place.valid * group, lanes * group))
+        return w.assign(dst, "load", vec, where, *valid)
+    if cl == 0 and (cg == 1 or group == 1):
+        valid = _short(w, plan, where, group, min(left, group))
+        return w.assign(dst, "broadcast", vec, where, group, *valid)
+    if cl == 1 and group == 1:
+        valid = _short(w, plan, where, lanes, place.valid)
+        return w.assign(dst, "load", vec, where, *valid)
+    return w.assign(
+        dst, "gather", vec, where, group, cl // unit, 1 if cg == 1 else cg, place.valid, min(left, group)
+    )
+
+
+def _short(w: Writer, plan: RegisterPlan, where: Address, whole: int, valid: int) -> tuple[int, ...]:
+    """(valid,) when a whole load could leave the operand; () when it cannot and what is too much meets zeros."""
+    if valid >= whole:
+        return ()
+    other = plan.b if plan.a and plan.a.operand == where.operand else plan.a
+    zeros = other is not None and plan.packing(other.operand) is not None
+    t = plan.nest.type_of(where.operand)
+    size = t.size * t.scalar.bits // 8 if t.scalar.kind != "b" else 0
+    item = max(t.scalar.bits // 8, 1)
+    inside = (w.highest(where) + whole) * item <= size + t.slack
+    return () if zeros and inside and not t.scalar.is_float else (valid,)
+
+
+def value_load(w: Writer, plan: RegisterPlan, load: Load, place: Place) -> str:
+    """Bring an operand of an expression into a register: one element a lane."""
+    scalar = plan.nest.type_of(load.operand).scalar
+    where = address(plan, replace(load), place)
+    vec = Vec(scalar.name, place.lanes)
+    c = load.index[-1].coefficient(plan.flow.lanes) if place.lanes > 1 else 0
+    if place.lanes == 1:
+        return w.op("load", vec, where)
+    if c == 0:
+        return w.op("broadcast", vec, where, 1)
+    if c == 1:
+        return w.op("load", vec, where, *(() if place.valid == place.lanes else (place.valid,)))
+    return w.op("gather", vec, where, 1, c, 1, place.valid, 1)
+
+
+def item_bits(scalar: str) -> int:
+    return SCALARS[scalar].bits

@@ -1,0 +1,67 @@
+"""Tile: the points of one register tile, and the loads they need. Counting and lowering walk it the same way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+from ..dsl.dataflow import Dataflow
+from ..dsl.nest import Load, LoopNest
+
+
+def points(sizes: Mapping[str, int], steps: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Every point of a box, last axis fastest."""
+    axes = list(sizes)
+    for values in itertools.product(*(range(0, sizes[a], steps.get(a, 1)) for a in axes)):
+        yield dict(zip(axes, values, strict=True))
+
+
+def tile_keys(nest: LoopNest, flow: Dataflow, load: Load, lanes: int, group: int) -> int:
+    """How many different registers one operand of a product needs for a whole tile."""
+    if nest.type_of(load.operand).storage == "csr":
+        return 1
+    sizes = {a: min(n, nest.extents[a]) for a, n in (*flow.tile, *flow.unroll)}
+    steps = {flow.lanes: lanes if flow.lanes != flow.group else lanes * group}
+    if flow.group and flow.group != flow.lanes:
+        steps[flow.group] = group
+    mine = {a: n for a, n in sizes.items() if a in load.index[-1].axes}
+    seen = set()
+    for p in points(mine, steps):
+        at = dict.fromkeys(load.index[-1].axes, 0) | p
+        seen.add(load.index[-1].at(at))
+    return max(len(seen), 1)
+
+
+def next_uses(keys: list) -> list[int]:
+    """For each position, where its key is used next (len(keys) when never)."""
+    after, seen = [0] * len(keys), {}
+    for i in range(len(keys) - 1, -1, -1):
+        after[i] = seen.get(keys[i], len(keys))
+        seen[keys[i]] = i
+    return after
+
+
+class Slots:
+    """A few registers for many loads: the one whose next use is farthest away makes room (Belady's rule).
+
+    The body is straight-line code, so the future is known; a sliding window rotates by itself, the new column going
+    into the register that just died (YFlows).
+    """
+
+    def __init__(self, name: str, count: int, keys: list) -> None:
+        self._names = [f"{name}_{i}" for i in range(count)]
+        self._held: dict[object, str] = {}
+        self._next: dict[object, int] = {}
+        self._after = next_uses(keys)
+
+    def take(self, key: object, position: int) -> tuple[str, bool]:
+        """(register, must be loaded) for the use at `position`."""
+        missing = key not in self._held
+        if missing:
+            free = [n for n in self._names if n not in self._held.values()]
+            if not free:
+                victim = max(self._held, key=lambda k: self._next[k])
+                free = [self._held.pop(victim)]
+            self._held[key] = free[0]
+        self._next[key] = self._after[position]
+        return self._held[key], missing

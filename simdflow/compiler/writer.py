@@ -1,0 +1,76 @@
+"""Writer: collects a program's statements, gives registers names, and never computes one thing twice in a row.
+
+Within a straight-line stretch an instruction with the same name, type and arguments is written once. Inputs are never
+written by a kernel, so their loads count too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..dsl.nest import Affine
+from .program import Address, Arg, Fetch, Loop, Op, Statement, Vec
+
+
+class Writer:
+    """Statements so far, the type of every register, and the values known in the open scopes."""
+
+    def __init__(self) -> None:
+        self._bodies: list[list[Statement]] = [[]]
+        self._known: list[dict[tuple, str]] = [{}]
+        self._count = 0
+        self.vecs: dict[str, Vec] = {}
+        self.ranges: dict[str, tuple[int, int]] = {}
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        assert len(self._bodies) == 1
+        return tuple(self._bodies[0])
+
+    def op(self, name: str, vec: Vec, *args: Arg) -> str:
+        """The register that holds name(args); written unless it is known."""
+        key = (name, vec, args)
+        for known in self._known:
+            if key in known:
+                return known[key]
+        dst = f"v{self._count}"
+        self._count += 1
+        self.assign(dst, name, vec, *args)
+        self._known[-1][key] = dst
+        return dst
+
+    def assign(self, dst: str, name: str, vec: Vec, *args: Arg) -> str:
+        """`dst = name(args)`, always written; dst may be assigned many times (accumulators, slots)."""
+        self._bodies[-1].append(Op(dst, vec, name, args))
+        self.vecs[dst] = vec
+        return dst
+
+    def store(self, name: str, vec: Vec, *args: Arg) -> None:
+        self._bodies[-1].append(Op("", vec, name, args))
+
+    def fetch(self, var: str, operand: str, offset: Affine, limit: int) -> None:
+        self._bodies[-1].append(Fetch(var, operand, offset))
+        self.ranges[var] = (0, limit)
+
+    def forget(self) -> None:
+        """What was written may have changed what memory holds, or names will be assigned anew."""
+        self._known[-1].clear()
+
+    @contextmanager
+    def loop(
+        self, var: str, start: int | str, stop: int | str, step: int, parallel: bool, last: int
+    ) -> Iterator[None]:
+        """Everything written inside becomes the body of a loop; `last` is the variable's largest value."""
+        self.ranges[var] = (start if isinstance(start, int) else 0, last)
+        self._bodies.append([])
+        self._known.append({})
+        yield
+        self._known.pop()
+        body = tuple(self._bodies.pop())
+        self._bodies[-1].append(Loop(var, start, stop, step, body, parallel))
+
+    def highest(self, address: Address) -> int:
+        """The largest offset an address takes."""
+        extents = {v: last + 1 for v, (_, last) in self.ranges.items()}
+        return address.offset.bounds(extents)[1]

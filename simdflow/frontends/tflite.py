@@ -1,0 +1,370 @@
+"""Turns the bytes of a .tflite file into frozen dataclasses: tensors, operators in execution order,
+inputs, outputs.
+
+A file is hostile input: every count, offset, index and size is checked before it is used, and what
+is wrong meets a ModelError. Nothing is executed or compiled here, and whether an operator is
+supported is for the graph to say.
+"""
+
+import math
+import os
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dsl.errors import ModelError
+from .tflite_options import Option, read_options
+
+MAX_FILE_BYTES = 2**31 - 1
+MAX_RANK = 8
+MAX_TENSOR_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor of the file.
+
+    `dtype` is a numpy dtype; `data` is a read-only array of `shape` for constants, else None;
+    `scale` (f32) and `zero_point` (int64) are read-only vectors of one element or of shape[axis],
+    or None when not quantized: real = scale * (q - zero_point).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    data: NDArray[Any] | None
+    scale: NDArray[np.float32] | None
+    zero_point: NDArray[np.int64] | None
+    axis: int
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: its `kind` ("CONV_2D"), indices of its tensors (-1: an absent optional input)
+    and its options.
+
+    `options` are (name, value) pairs sorted by name, in lower case ("padding" is "same" or "valid",
+    "activation" is "none", "relu", "relu6", ...); kinds whose options nobody here reads have none.
+    """
+
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: tuple[tuple[str, Option], ...] = ()
+
+    def option(self, name: str) -> Option:
+        """The value of one option; KeyError if this kind does not have it."""
+        return dict(self.options)[name]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One graph: `operators` in an order in which every input is known before it is used."""
+
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+_DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 6: "?", 9: "i1"}
+
+
+def read(path: str | os.PathLike[str]) -> Model:
+    """The model in the file at `path`. ModelError if it is no regular file, too large or
+    malformed.
+    """
+    file = Path(path)
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(
+                f"tflite: path={str(file)!r} is not a regular file. Give a .tflite file"
+            )
+        if status.st_size > MAX_FILE_BYTES:
+            raise ModelError(
+                f"tflite: path={str(file)!r} has {status.st_size} bytes; at most {MAX_FILE_BYTES} are "
+                "allowed. Give a smaller model"
+            )
+        content = file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"tflite: path={str(file)!r} cannot be read: {error.strerror}") from error
+    return parse(content, file.name)
+
+
+def parse(content: bytes, name: str = "model") -> Model:
+    """The model in the bytes of a .tflite file; constants are views of `content` where they are
+    aligned.
+
+    `name` stands in error messages. Raises ModelError for a file that is malformed, has more than
+    one graph, has tensors of other types than f32 f16 i8 u8 i32 i64 bool, sparse or variable ones,
+    or when the package `tflite` is missing.
+    """
+    content = bytes(content)
+    if len(content) < 8 or content[4:8] != b"TFL3":
+        raise ModelError(
+            f"{name}: identifier={content[4:8]!r} is not b'TFL3'; this is no .tflite file"
+        )
+    schema = _schema(name)
+    try:
+        return _File(content, name, schema).model()
+    except ModelError:
+        raise
+    except (struct.error, IndexError, ValueError, TypeError, OverflowError) as error:
+        raise ModelError(
+            f"{name}: bytes={len(content)} are damaged ({type(error).__name__}: {error}). Fetch the file again"
+        ) from error
+
+
+def _schema(name: str) -> ModuleType:
+    try:
+        import tflite
+    except ImportError as error:
+        raise ModelError(
+            f"{name}: package=tflite is not installed; it holds the schema of .tflite files. "
+            "Install simdflow[tflite]"
+        ) from error
+    module: ModuleType = tflite
+    return module
+
+
+class _File:
+    """The bytes with a budget: all vectors read from them together may not be longer than the file
+    allows.
+
+    In an honest file every vector has bytes of its own, so four times the file is generous; a
+    malicious one lets many tables share one long vector, and reading it would take quadratic time.
+    """
+
+    def __init__(self, content: bytes, name: str, schema: ModuleType) -> None:
+        self.content, self.name, self.schema = content, name, schema
+        self.budget = 4 * len(content)
+        codes = vars(schema.BuiltinOperator)
+        self.kinds = {code: kind for kind, code in codes.items() if isinstance(code, int)}
+
+    def refuse(self, field: str, value: object, rest: str) -> ModelError:
+        return ModelError(f"{self.name}: {field}={value} {rest}")
+
+    def charge(self, count: int, itemsize: int, field: str) -> int:
+        """`count`, if that many elements can be in the file at all."""
+        self.budget -= count * itemsize
+        if count < 0 or count * itemsize > len(self.content) or self.budget < 0:
+            raise self.refuse(
+                field,
+                count,
+                f"elements of {itemsize} bytes cannot be in a file of {len(self.content)} bytes. Fetch the file again",
+            )
+        return count
+
+    def vector(self, table: Any, method: str, itemsize: int, field: str) -> NDArray[Any]:
+        """A vector of numbers of a table, possibly empty."""
+        count = self.charge(getattr(table, f"{method}Length")(), itemsize, field)
+        return np.asarray(getattr(table, f"{method}AsNumpy")()) if count else np.empty(0, np.int64)
+
+    def integers(self, table: Any, method: str, itemsize: int, field: str) -> tuple[int, ...]:
+        return tuple(int(v) for v in self.vector(table, method, itemsize, field))
+
+    def text(self, raw: bytes | None, field: str) -> str:
+        raw = raw or b""
+        self.charge(len(raw), 1, field)
+        return raw.decode("utf-8")
+
+    def model(self) -> Model:
+        root = self.schema.Model.GetRootAs(self.content, 0)
+        if root.Version() != 3:
+            raise self.refuse("version", root.Version(), "is not known; 3 is")
+        graphs = self.charge(root.SubgraphsLength(), 4, "subgraphs")
+        if graphs != 1:
+            raise self.refuse(
+                "subgraphs", graphs, "is not supported; 1 is. Export the model without control flow"
+            )
+        graph = root.Subgraphs(0)
+        kinds = self.operator_kinds(root)
+        buffers = self.charge(root.BuffersLength(), 4, "buffers")
+        count = self.charge(graph.TensorsLength(), 4, "tensors")
+        tensors = tuple(self.tensor(root, graph.Tensors(i), buffers, i) for i in range(count))
+        inputs = self.integers(graph, "Inputs", 4, "inputs")
+        outputs = self.integers(graph, "Outputs", 4, "outputs")
+        steps = self.charge(graph.OperatorsLength(), 4, "operators")
+        operators = tuple(self.operator(graph.Operators(i), kinds, i) for i in range(steps))
+        model = Model(tensors, operators, inputs, outputs)
+        _check_order(model, self.name)
+        return model
+
+    def operator_kinds(self, root: Any) -> list[str]:
+        kinds = []
+        for i in range(self.charge(root.OperatorCodesLength(), 4, "operator_codes")):
+            code = root.OperatorCodes(i)
+            # Files older than the 32-bit field have 0 in it, newer ones at most 127 in the 8-bit field.
+            number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            if number not in self.kinds:
+                raise self.refuse(
+                    f"operator_codes[{i}]",
+                    number,
+                    "is not in the schema; update the package tflite",
+                )
+            kinds.append(self.kinds[number])
+        return kinds
+
+    def operator(self, entry: Any, kinds: list[str], index: int) -> Operator:
+        field, code = f"operators[{index}]", entry.OpcodeIndex()
+        if not 0 <= code < len(kinds):
+            raise self.refuse(
+                f"{field}.opcode_index", code, f"is out of range; 0 to {len(kinds) - 1} are allowed"
+            )
+        inputs = self.integers(entry, "Inputs", 4, f"{field}.inputs")
+        outputs = self.integers(entry, "Outputs", 4, f"{field}.outputs")
+        return Operator(
+            kinds[code],
+            inputs,
+            outputs,
+            read_options(entry, kinds[code], self.schema, f"{self.name}: {field}"),
+        )
+
+    def tensor(self, root: Any, entry: Any, buffers: int, index: int) -> Tensor:
+        field = f"tensors[{index}]"
+        number = entry.Type()
+        if number not in _DTYPES:
+            raise self.refuse(
+                f"{field}.type", number, "is not supported; f32 f16 i8 u8 i32 i64 bool are"
+            )
+        if entry.IsVariable() or entry.Sparsity() is not None:
+            raise self.refuse(
+                field, "variable or sparse", "is not supported; dense values are. Export it dense"
+            )
+        rank = entry.ShapeLength()
+        if not 0 <= rank <= MAX_RANK:
+            raise self.refuse(f"{field}.rank", rank, f"is too large; at most {MAX_RANK} is allowed")
+        shape, dtype = self.integers(entry, "Shape", 4, f"{field}.shape"), np.dtype(_DTYPES[number])
+        size = math.prod(shape) * dtype.itemsize
+        if any(d < 0 for d in shape) or size > MAX_TENSOR_BYTES:
+            raise self.refuse(
+                f"{field}.shape",
+                shape,
+                f"is not possible; sizes from 0 and {MAX_TENSOR_BYTES} bytes in all are",
+            )
+        name = self.text(entry.Name(), f"{field}.name")
+        data = self.constant(root, entry.Buffer(), buffers, shape, dtype, field)
+        scale, zero_point, axis = self.quantization(entry.Quantization(), shape, dtype, field)
+        return Tensor(name, shape, dtype, data, scale, zero_point, axis)
+
+    def constant(
+        self,
+        root: Any,
+        number: int,
+        buffers: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        field: str,
+    ) -> NDArray[Any] | None:
+        if not 0 <= number < buffers:
+            raise self.refuse(
+                f"{field}.buffer", number, f"is out of range; 0 to {buffers - 1} are allowed"
+            )
+        if number == 0:
+            return None
+        buffer, count = root.Buffers(number), math.prod(shape)
+        start, size = buffer.Offset(), buffer.Size()
+        if start > 1:  # A model above 2 GB keeps its buffers behind the tables.
+            if start + size > len(self.content):
+                raise self.refuse(
+                    f"{field}.buffer",
+                    (start, size),
+                    f"ends after byte {len(self.content)}, the last",
+                )
+        else:
+            size = buffer.DataLength()
+            start = buffer._tab.Vector(buffer._tab.Offset(4)) if size else 0
+        if size == 0:
+            return np.empty(shape, dtype) if count == 0 else None
+        if size != count * dtype.itemsize or start < 0 or start + size > len(self.content):
+            raise self.refuse(
+                f"{field}.buffer",
+                size,
+                f"bytes do not fit shape {shape} of {dtype}; {count * dtype.itemsize} do",
+            )
+        array = np.frombuffer(self.content, dtype, count, start)
+        if dtype.kind == "b" and array.view(np.uint8).max() > 1:
+            raise self.refuse(f"{field}.buffer", "bool", "has bytes other than 0 and 1")
+        if not array.flags.aligned:
+            self.charge(size, 1, f"{field}.buffer")
+            array = array.copy()
+            array.flags.writeable = False
+        return array.reshape(shape)
+
+    def quantization(
+        self, entry: Any, shape: tuple[int, ...], dtype: np.dtype[Any], field: str
+    ) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None, int]:
+        if entry is None or entry.ScaleLength() == 0:
+            return None, None, 0
+        scale = self.vector(entry, "Scale", 4, f"{field}.scale").astype(np.float32)
+        zeros = self.vector(entry, "ZeroPoint", 8, f"{field}.zero_point").astype(np.int64)
+        zeros = np.zeros(len(scale), np.int64) if len(zeros) == 0 else zeros
+        axis = entry.QuantizedDimension()
+        if len(scale) > 1 and not (0 <= axis < len(shape) and len(scale) == shape[axis]):
+            raise self.refuse(
+                f"{field}.scale", len(scale), f"elements do not fit axis {axis} of shape {shape}"
+            )
+        if len(zeros) not in (1, len(scale)) or not np.all(np.isfinite(scale) & (scale > 0)):
+            raise self.refuse(
+                f"{field}.scale",
+                scale[:4],
+                "is not usable; positive numbers, each with a zero point, are",
+            )
+        if dtype.kind in "iu":
+            bounds = np.iinfo(dtype)
+            if zeros.min() < bounds.min or zeros.max() > bounds.max:
+                raise self.refuse(
+                    f"{field}.zero_point",
+                    zeros[:4],
+                    f"is out of range; {bounds.min} to {bounds.max} are allowed",
+                )
+        zeros = np.broadcast_to(zeros, scale.shape).copy()
+        scale.flags.writeable = zeros.flags.writeable = False
+        return scale, zeros, axis
+
+
+def _check_order(model: Model, name: str) -> None:
+    """Refuses indices out of range, values used before they are made, made twice, or never made."""
+    count = len(model.tensors)
+    known = {i for i, tensor in enumerate(model.tensors) if tensor.data is not None}
+
+    def check(field: str, indices: tuple[int, ...], optional: bool = False) -> None:
+        for i in indices:
+            if not (0 <= i < count or (optional and i == -1)):
+                raise ModelError(
+                    f"{name}: {field}={i} is out of range; 0 to {count - 1} are allowed"
+                )
+
+    def make(field: str, indices: tuple[int, ...]) -> None:
+        for i in indices:
+            if i in known:
+                raise ModelError(
+                    f"{name}: {field}={i} is made twice; a tensor has one source. Fetch the file again"
+                )
+            known.add(i)
+
+    def use(field: str, indices: tuple[int, ...]) -> None:
+        for i in indices:
+            if i != -1 and i not in known:
+                raise ModelError(
+                    f"{name}: {field}={i} is used before it is made; operators come in topological order. "
+                    "Fetch the file again"
+                )
+
+    check("inputs", model.inputs)
+    make("inputs", model.inputs)
+    for step, operator in enumerate(model.operators):
+        field = f"operators[{step}]"
+        check(f"{field}.inputs", operator.inputs, optional=True)
+        check(f"{field}.outputs", operator.outputs)
+        use(f"{field}.inputs", operator.inputs)
+        make(f"{field}.outputs", operator.outputs)
+    check("outputs", model.outputs)
+    use("outputs", model.outputs)

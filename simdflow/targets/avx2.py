@@ -1,0 +1,54 @@
+"""The target avx2: x86-64 with AVX2 and FMA, 256 bits, 16 registers, never an AVX-512 instruction.
+
+Turns the portable table into one with FMA, pmaddwd and packs; CPUs that have AVX-VNNI also get
+vpdpbusd in its VEX form. Which CPU this is, detect.py finds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from types import MappingProxyType
+
+from . import x86
+from .base import Dot, Target
+from .portable import WIDENED
+
+NEEDS = ("avx2", "fma")
+
+# What LLVM takes for granted on a haswell and a virtual machine may hide: each is switched on or
+# off explicitly.
+OPTIONAL = (
+    *("aes", "avx", "bmi", "bmi2", "cmov", "crc32", "cx16", "f16c", "fsgsbase", "fxsr", "invpcid"),
+    *("lzcnt", "mmx", "movbe", "pclmul", "popcnt", "rdrnd", "sahf", "sse", "sse2", "sse3"),
+    *("sse4.1", "sse4.2", "ssse3", "xsave", "xsaveopt"),
+)
+
+PAIRS = tuple(
+    Dot(a, b, "i32", 2, uops=1.0 if a == b == "i16" else 2.0)
+    for a in ("u8", "i8", "i16")
+    for b in ("u8", "i8", "i16")
+)
+FOURS = (
+    Dot("u8", "i8", "i32", 4),
+    Dot("i8", "u8", "i32", 4),
+    Dot("i8", "i8", "i32", 4, flip=True),
+)
+
+
+def avx2(has: Collection[str]) -> Target:
+    """The target for an x86-64 CPU with these LLVM features, which include NEEDS."""
+    vnni = "avxvnni" in has
+    optional = ",".join(f"{'+' if f in has else '-'}{f}" for f in (*OPTIONAL, "avxvnni"))
+    return Target(
+        name="avx2",
+        width=256,
+        registers=16,
+        budget=14,
+        dots=(*(FOURS if vnni else ()), *PAIRS, *WIDENED, Dot("bit", "bit", "i32", 32, uops=6.0)),
+        rates=(("dot", 2.0), ("load", 2.0), ("store", 1.0), ("other", 3.0)),
+        cpu="haswell",
+        features=f"{optional},+avx2,+fma",
+        table=MappingProxyType(
+            x86.NATIVE_ROWS | {row.name: row for row in (x86.dot(vnni), x86.NARROW, x86.NARROW_ADD)}
+        ),
+    )

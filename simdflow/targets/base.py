@@ -1,0 +1,78 @@
+"""What a CPU is to the compiler: registers, vector width, issue rates, and a table of instructions.
+
+An instruction is its numpy meaning and its LLVM emission, side by side. The table here is portable: generic LLVM
+vectors that any CPU runs. A CPU's own file overrides rows. llvmlite is imported only when something is emitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One row: `meaning(vec, *args)` on numpy arrays, `emit(b, vec, *args)` on LLVM values.
+
+    Registers arrive as arrays or Values, an address as (memory, offset) or as a pointer, immediates as numbers.
+    """
+
+    name: str
+    meaning: Callable[..., Any]
+    emit: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A dot-product row: `acc += sum over group of a * b`, what it costs, and whether `a` must be made unsigned first.
+
+    flip    `a` is i8 and the instruction takes u8: 128 is added to `a`, and 128 * sum(b) taken off the start value
+    uops    instructions issued for each use
+    """
+
+    a: str
+    b: str
+    acc: str
+    group: int
+    flip: bool = False
+    uops: float = 1.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A CPU family: what the plan and the cost model need, and its instruction table.
+
+    name        portable, avx2, avx512 ...
+    width       widest vector in bits
+    registers   architectural vector registers
+    budget      registers a plan may use before LLVM starts to spill (validated by assembly)
+    dots        dot products it has beyond group 1
+    rates       issue per cycle: 'dot', 'load', 'store', 'other'
+    cpu         what LLVM compiles for: CPU name, and features forced on or off
+    """
+
+    name: str
+    width: int
+    registers: int
+    budget: int
+    dots: tuple[Dot, ...]
+    rates: tuple[tuple[str, float], ...]
+    cpu: str
+    features: str
+    table: Mapping[str, Instruction] = field(compare=False, repr=False, default_factory=dict)
+
+    def rate(self, what: str) -> float:
+        return dict(self.rates)[what]
+
+    def dot(self, a: str, b: str, acc: str, group: int) -> Dot | None:
+        """The row for these types and this group; group 1 of equal kinds always exists."""
+        for d in self.dots:
+            if (d.a, d.b, d.acc, d.group) == (a, b, acc, group):
+                return d
+        return Dot(a, b, acc, 1) if group == 1 else None
+
+    def groups(self, a: str, b: str, acc: str) -> tuple[int, ...]:
+        """The groups it has for a product of these types, largest first."""
+        found = {d.group for d in self.dots if (d.a, d.b, d.acc) == (a, b, acc)}
+        return tuple(sorted(found | {1}, reverse=True))

@@ -1,0 +1,217 @@
+"""The portable rows that touch memory: loads, broadcasts, gathers, stores and table lookups.
+
+Turns a register type and an address into the elements there, or the other way round. What is not
+valid is neither read nor written. An address is (memory, offset) in a meaning, which checks its
+bounds, and a Pointer in an emission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..compiler.program import Vec
+from .base import Instruction
+from .emission import (
+    Pointer,
+    Value,
+    at,
+    call,
+    dtype,
+    element,
+    interleave,
+    is_signed,
+    lane_mask,
+    llvm_type,
+    shuffle,
+    splat,
+    suffix,
+    zeros,
+)
+
+
+def _inside(what: str, memory: np.ndarray, offset: int, n: int) -> None:
+    assert offset in range(len(memory) - n + 1), f"{what} {offset}+{n} outside {len(memory)}"
+
+
+def _load(vec: Vec, memory: np.ndarray, offset: int, valid: int | None = None) -> np.ndarray:
+    out = np.zeros(vec.lanes, dtype(vec.scalar))
+    n = vec.lanes if valid is None else valid
+    _inside("load", memory, offset, n)
+    out[:n] = memory[offset : offset + n]
+    return out
+
+
+def emit_load(b: Any, vec: Vec, p: Pointer, valid: int | None = None) -> Any:
+    """The lanes after p; those past `valid` are 0 and not read."""
+    t = llvm_type(vec)
+    if valid is None or valid == vec.lanes:
+        return b.load(at(b, p, 0, t), align=p.bytes)
+    name = f"llvm.masked.load.{suffix(t)}.p0"
+    return call(b, name, t, at(b, p, 0, t), lane_mask(vec.lanes, valid), zeros(t))
+
+
+def _broadcast(
+    vec: Vec, memory: np.ndarray, offset: int, group: int, valid: int | None = None
+) -> np.ndarray:
+    n = group if valid is None else valid
+    _inside("broadcast", memory, offset, n)
+    one = np.zeros(group, dtype(vec.scalar))
+    one[:n] = memory[offset : offset + n]
+    return np.tile(one, vec.lanes // group)
+
+
+def emit_broadcast(b: Any, vec: Vec, p: Pointer, group: int, valid: int | None = None) -> Any:
+    """The `group` elements at p, over and over; those past `valid` are 0 and not read."""
+    from llvmlite import ir
+
+    if group == 1:
+        e = element(vec.scalar)
+        return splat(b, b.load(at(b, p, 0, e), align=p.bytes), vec.lanes)
+    word = ir.IntType(group * p.bytes * 8)
+    if valid is None or valid == group:
+        one = b.load(at(b, p, 0, word), align=p.bytes)
+    else:
+        small = ir.IntType(p.bytes * 8)
+        one = ir.Constant(word, 0)
+        for i in range(valid):
+            part = b.zext(b.load(at(b, p, i, small), align=p.bytes), word)
+            one = b.or_(one, b.shl(part, ir.Constant(word, 8 * p.bytes * i)))
+    return b.bitcast(splat(b, one, vec.lanes // group), llvm_type(vec))
+
+
+def _gather(
+    vec: Vec,
+    memory: np.ndarray,
+    offset: int,
+    group: int,
+    lane_stride: int,
+    group_stride: int,
+    lanes: int,
+    valid: int,
+) -> np.ndarray:
+    out = np.zeros((vec.lanes // group, group), dtype(vec.scalar))
+    for i in range(lanes):
+        for g in range(valid):
+            where = offset + i * lane_stride + g * group_stride
+            _inside("gather", memory, where, 1)
+            out[i, g] = memory[where]
+    return out.ravel()
+
+
+def emit_gather(
+    b: Any,
+    vec: Vec,
+    p: Pointer,
+    group: int,
+    lane_stride: int,
+    group_stride: int,
+    lanes: int,
+    valid: int,
+) -> Any:
+    """Lane i, group element g is what lies at i*lane_stride + g*group_stride.
+
+    Lanes past `lanes` and group elements past `valid` are 0 and not read.
+    """
+    from llvmlite import ir
+
+    if lane_stride == 1 and group > 1 and group & (group - 1) == 0:
+        return interleave(b, rows(b, vec, p, group, group_stride, lanes, valid))
+    result, e = zeros(llvm_type(vec)), element(vec.scalar)
+    for i in range(lanes):
+        for g in range(valid):
+            one = b.load(at(b, p, i * lane_stride + g * group_stride, e), align=p.bytes)
+            result = b.insert_element(result, one, ir.IntType(32)(i * group + g))
+    return result
+
+
+def rows(
+    b: Any, vec: Vec, p: Pointer, group: int, group_stride: int, lanes: int, valid: int
+) -> Sequence[Any]:
+    """A vector for each group element: `lanes` neighbours in memory; zeros past `valid` of them."""
+    from llvmlite import ir
+
+    one = Vec(vec.scalar, vec.lanes // group)
+    loaded = [
+        emit_load(b, one, Pointer(at(b, p, g * group_stride, ir.IntType(8)), p.scalar), lanes)
+        for g in range(valid)
+    ]
+    return [*loaded, *([zeros(llvm_type(one))] * (group - valid))]
+
+
+def _store(
+    vec: Vec, memory: np.ndarray, offset: int, value: np.ndarray, valid: int | None = None
+) -> None:
+    n = vec.lanes if valid is None else valid
+    _inside("store", memory, offset, n)
+    memory[offset : offset + n] = value[:n]
+
+
+def emit_store(b: Any, vec: Vec, p: Pointer, value: Value, valid: int | None = None) -> None:
+    """The lanes to p; those past `valid` are not written."""
+    from llvmlite import ir
+
+    t = value.llvm.type
+    if valid is None or valid == vec.lanes:
+        b.store(value.llvm, at(b, p, 0, t), align=p.bytes)
+        return
+    name = f"llvm.masked.store.{suffix(t)}.p0"
+    call(b, name, ir.VoidType(), value.llvm, at(b, p, 0, t), lane_mask(vec.lanes, valid))
+
+
+def _store_bits(vec: Vec, memory: np.ndarray, offset: int, value: np.ndarray, valid: int) -> None:
+    words = np.packbits(value[:valid], bitorder="little")
+    _inside("store_bits", memory, offset, len(words))
+    memory[offset : offset + len(words)] = words
+
+
+def emit_store_bits(b: Any, vec: Vec, p: Pointer, value: Value, valid: int) -> None:
+    """A mask as packed bits, little-endian; bits past `valid` in the last byte are 0."""
+    from llvmlite import ir
+
+    bits = value.llvm
+    if valid < vec.lanes:
+        bits = b.and_(bits, lane_mask(vec.lanes, valid))
+    if vec.lanes < 8:
+        padding = [vec.lanes] * (8 - vec.lanes)
+        bits = shuffle(b, bits, zeros(bits.type), [*range(vec.lanes), *padding])
+    whole = b.bitcast(bits, ir.IntType(bits.type.count))
+    if valid == whole.type.width and valid in (8, 16, 32, 64):
+        b.store(whole, at(b, p, 0, whole.type), align=1)
+        return
+    for done in range(-(-valid // 8)):
+        byte = b.lshr(whole, whole.type(8 * done)) if done else whole
+        byte = b.trunc(byte, ir.IntType(8)) if byte.type.width > 8 else byte
+        b.store(byte, at(b, p, done, byte.type), align=1)
+
+
+def _lookup(vec: Vec, memory: np.ndarray, offset: int, index: np.ndarray) -> np.ndarray:
+    return memory[offset + index.astype(np.int64)].astype(dtype(vec.scalar))
+
+
+def emit_lookup(b: Any, vec: Vec, p: Pointer, index: Value) -> Any:
+    """Lane i is element index[i] after p; the indices are proven to be inside the table."""
+    from llvmlite import ir
+
+    i64, e = ir.IntType(64), element(vec.scalar)
+    result = ir.Constant(llvm_type(vec), ir.Undefined)
+    for i in range(vec.lanes):
+        lane = b.extract_element(index.llvm, ir.IntType(32)(i))
+        extend = b.sext if is_signed(index.scalar) else b.zext
+        wide = lane if lane.type.width == 64 else extend(lane, i64)
+        address = b.gep(p.llvm, [b.mul(wide, i64(p.bytes))])
+        one = b.load(b.bitcast(address, e.as_pointer()), align=p.bytes)
+        result = b.insert_element(result, one, ir.IntType(32)(i))
+    return result
+
+
+ROWS = (
+    Instruction("load", _load, emit_load),
+    Instruction("broadcast", _broadcast, emit_broadcast),
+    Instruction("gather", _gather, emit_gather),
+    Instruction("store", _store, emit_store),
+    Instruction("store_bits", _store_bits, emit_store_bits),
+    Instruction("lookup", _lookup, emit_lookup),
+)

@@ -1,0 +1,158 @@
+"""Rows that AVX2 and AVX-512 share: the same x86 instructions at 128, 256 and 512 bits.
+
+Turns a dot product into pmaddwd or vpdpbusd and narrowing into packs and a permute, at the width
+the registers have; lanes and types that no instruction fits go to the portable row. Which of these
+a CPU has, its file says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..compiler.program import Vec
+from .base import Instruction
+from .emission import (
+    Value,
+    call,
+    call_like,
+    concatenate,
+    constant,
+    convert,
+    llvm_type,
+    shuffle,
+)
+from .floats import NATIVE
+from .portable import rows
+
+NATIVE_ROWS = rows(NATIVE)
+
+# Intrinsics by the bits of their registers.
+_MULTIPLY_PAIRS = {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"}
+_PACK = {128: "sse2.{}.128", 256: "avx2.{}", 512: "avx512.{}.512"}
+
+# Packs saturate to 16 bits before anything is added; up to here that changes no 8-bit result.
+MAX_PACKED_ADD = 32767 - 255
+
+
+def multiply_pairs(b: Any, acc: Value, x: Value, y: Value) -> Any:
+    """acc[i] + x[2i] * y[2i] + x[2i+1] * y[2i+1] by pmaddwd, whose factors have 16 bits: exact."""
+    wide = Vec("i16", x.lanes)
+    name = f"llvm.x86.{_MULTIPLY_PAIRS[acc.lanes * 32]}"
+    pairs = call(b, name, acc.llvm.type, convert(b, wide, x), convert(b, wide, y))
+    return b.add(acc.llvm, pairs)
+
+
+def multiply_fours(b: Any, acc: Value, unsigned: Value, signed: Value) -> Any:
+    """acc[i] + sum over j < 4 of u8 unsigned[4i+j] * i8 signed[4i+j] by vpdpbusd: exact."""
+    name = f"llvm.x86.avx512.vpdpbusd.{acc.lanes * 32}"
+    return call(b, name, acc.llvm.type, acc.llvm, unsigned.llvm, signed.llvm)
+
+
+def dot(vnni: bool) -> Instruction:
+    """The row `dot` with pmaddwd and FMA, and with vpdpbusd where there is VNNI."""
+    portable = NATIVE_ROWS["dot"]
+
+    def emit(b: Any, vec: Vec, acc: Value, x: Value, y: Value) -> Any:
+        group, kinds = x.lanes // vec.lanes, {x.scalar, y.scalar}
+        if vec.scalar == "i32" and vec.lanes in (4, 8, 16):
+            if group == 4 and kinds == {"u8", "i8"} and vnni:
+                unsigned, signed = (x, y) if x.scalar == "u8" else (y, x)
+                return multiply_fours(b, acc, unsigned, signed)
+            if group == 2 and kinds <= {"u8", "i8", "i16"}:
+                return multiply_pairs(b, acc, x, y)
+        return portable.emit(b, vec, acc, x, y)
+
+    return Instruction("dot", portable.meaning, emit)
+
+
+def _pack(b: Any, name: str, scalar: str, low: Any, high: Any) -> Any:
+    """Two registers saturated to elements of half the width, each 128 bits of one then the other."""
+    bits = low.type.count * low.type.element.width
+    t = llvm_type(Vec(scalar, 2 * low.type.count))
+    return call(b, f"llvm.x86.{_PACK[bits].format(name)}", t, low, high)
+
+
+def _pack_four(b: Any, vec: Vec, parts: list[Any], zero_point: int) -> Any:
+    """Four i32 registers in one of bytes, 4 bytes of every part in each 128 bits until sorted."""
+    halves = [_pack(b, "packssdw", "i16", *parts[i : i + 2]) for i in (0, 2)]
+    halves = [_add_saturating(b, h, zero_point) for h in halves]
+    name = "packuswb" if vec.scalar == "u8" else "packsswb"
+    packed = _pack(b, name, vec.scalar, *halves)
+    # Words now lie as (128-bit lane, part); wanted is part by part.
+    order = [4 * lane + part for part in range(4) for lane in range(packed.type.count // 16)]
+    return _permuted_words(b, packed, order)
+
+
+def _pack_two(b: Any, vec: Vec, parts: list[Any], zero_point: int) -> Any:
+    """Two i32 registers of 256 or 512 bits in one of bytes of half their width."""
+    halves = _add_saturating(b, _pack(b, "packssdw", "i16", *parts), zero_point)
+    n = halves.type.count // 2
+    low, high = (shuffle(b, halves, halves, range(i, i + n)) for i in (0, n))
+    name = "packuswb" if vec.scalar == "u8" else "packsswb"
+    packed = _pack(b, name, vec.scalar, low, high)
+    # Words now lie as (128-bit lane of the result, upper or lower half, part); wanted is part
+    # by part.
+    order = [
+        4 * lane + 2 * half + part
+        for part in range(2)
+        for half in range(2)
+        for lane in range(n // 8)
+    ]
+    return _permuted_words(b, packed, order)
+
+
+def _add_saturating(b: Any, x: Any, zero_point: int) -> Any:
+    if not zero_point:
+        return x
+    return call_like(b, "sadd.sat", x, constant(Vec("i16", x.type.count), zero_point))
+
+
+def _permuted_words(b: Any, packed: Any, order: list[int]) -> Any:
+    if order == sorted(order):
+        return packed
+    words = b.bitcast(packed, llvm_type(Vec("i32", len(order))))
+    return b.bitcast(shuffle(b, words, words, order), packed.type)
+
+
+def _emit_narrow_add(b: Any, vec: Vec, *args: Any) -> Any:
+    *parts, zero_point = args
+    zero_point, lanes = int(zero_point), parts[0].lanes
+    fits = (
+        vec.scalar in ("u8", "i8")
+        and abs(zero_point) <= MAX_PACKED_ADD
+        and all(p.scalar == "i32" for p in parts)
+        and lanes in (4, 8, 16)
+        and len(parts) > 1
+    )
+    if not fits:
+        return NATIVE_ROWS["narrow_add"].emit(b, vec, *args)
+    done = []
+    for i in range(0, len(parts), 4):
+        some = [p.llvm for p in parts[i : i + 4]]
+        if len(some) == 2 and lanes > 4:
+            done.append(_pack_two(b, vec, some, zero_point))
+        else:
+            whole = _pack_four(b, vec, some + [some[-1]] * (4 - len(some)), zero_point)
+            n = len(some) * lanes
+            done.append(whole if len(some) == 4 else shuffle(b, whole, whole, range(n)))
+    widest = max(d.type.count for d in done)
+    padded = [_padded(b, d, widest) for d in done]
+    joined = concatenate(b, padded)
+    return (
+        joined if joined.type.count == vec.lanes else shuffle(b, joined, joined, range(vec.lanes))
+    )
+
+
+def _padded(b: Any, x: Any, lanes: int) -> Any:
+    n = x.type.count
+    return x if n == lanes else shuffle(b, x, x, [min(i, n - 1) for i in range(lanes)])
+
+
+def _emit_narrow(b: Any, vec: Vec, *parts: Value) -> Any:
+    if vec.scalar not in ("u8", "i8") or len(parts) == 1:
+        return NATIVE_ROWS["narrow"].emit(b, vec, *parts)
+    return _emit_narrow_add(b, vec, *parts, 0)
+
+
+NARROW = Instruction("narrow", NATIVE_ROWS["narrow"].meaning, _emit_narrow)
+NARROW_ADD = Instruction("narrow_add", NATIVE_ROWS["narrow_add"].meaning, _emit_narrow_add)
