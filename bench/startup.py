@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
 from .rows import Options, Result, Row, cpu_name, machine, number, table
@@ -80,15 +81,13 @@ def _measure(measure: Measure, repeats: int, warm: str) -> Row:
             with tempfile.TemporaryDirectory() as cold:
                 found = _probe(measure.probe, cold)
         if "why" in found:
-            return Row(**{**vars(row), "why": {"ours": str(found["why"])}})
+            return replace(row, why={"ours": str(found["why"])})
         times.append(float(found["us"]))
-    return Row(
-        **{
-            **vars(row),
-            "ours_us": round(min(times), 2),
-            "ours_median_us": round(median(times), 2),
-            "target": str(found["target"]),
-        }
+    return replace(
+        row,
+        ours_us=round(min(times), 2),
+        ours_median_us=round(median(times), 2),
+        target=str(found["target"]),
     )
 
 
@@ -96,6 +95,7 @@ def _probe(name: str, cache: str) -> Mapping[str, float | str]:
     """One figure from a fresh process: {"us", "target"} or {"why"}."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.startup_probe", name],
+        cwd=Path(__file__).parents[1],  # where bench is found
         env={**os.environ, "SIMDFLOW_CACHE": "rw", "SIMDFLOW_CACHE_DIR": cache},
         capture_output=True,
         text=True,

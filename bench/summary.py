@@ -18,6 +18,7 @@ MEANS = (  # class, starts of words that the case's name has, geometric mean ask
     ("int8 dense layer", ("dense", "int8"), None),
 )
 SLOWEST = 0.95  # no layer may be slower than this, best peer / ours
+IMPOSSIBLE = 1.05  # of the bound: more is a fault of the measurement until shown otherwise
 
 
 def summary(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -45,6 +46,9 @@ def summary(rows: Sequence[Row]) -> tuple[str, ...]:
                 f"lowest {reached:.2f}"
                 + "".join(f"\n    misses: {r.case} {_share(r):.2f}" for r in missed)
             )
+    beyond = [r for r in rows if (r.bound_fraction or 0) > IMPOSSIBLE and "peak" in r.limit]
+    if beyond:
+        lines.append(f"faster than the measured peak, so doubtful: {len(beyond)}{_names(beyond)}")
     wrong = [r for r in rows if r.exact is False]
     lines.append(f"wrong results of ours: {len(wrong)}{_names(wrong)}")
     reasons: dict[str, list[str]] = {}

@@ -1,12 +1,12 @@
 """Python expressions to the values of a nest: loads, constants, and operations and casts on them.
 
-Reads one expression in a scope; indices and sizes inside it are `indices`' business, statements are `parse`'s.
+Reads one expression in a scope; indices and sizes inside it are `indices`' business, statements
+are `parse`'s.
 """
 
 from __future__ import annotations
 
 import ast
-import types
 
 from . import loops
 from .indices import Scope, affine, mentions, number, size_or_shape, unknown, unparsed, word
@@ -146,7 +146,8 @@ def load(scope: Scope, node: ast.Subscript) -> Load | Lookup:
         if mentions(scope, p)[1]:
             raise scope.source.error(
                 node,
-                f"{unparsed(node)}: index={unparsed(p)} depends on data; that is allowed for tables of "
+                f"{unparsed(node)}: index={unparsed(p)} depends on data; that is allowed for "
+                "tables of "
                 "one axis. Flatten the table.",
             )
     return Load(name, tuple(affine(scope, p) for p in parts))
@@ -185,10 +186,13 @@ def _not_a_word(scope: Scope, func: ast.expr, shown: str) -> str:
             f"{shown}() is Python's own, which a nest cannot run; the functions of simdflow can. "
             f"Use {_ADVICE[shown]}."
         )
-    if isinstance(found, (types.FunctionType, types.BuiltinFunctionType)):
+    name = shown.rpartition(".")[2]
+    if callable(found):
+        ours = name in (*loops.UNARY.values(), *loops.BINARY.values(), "clip", "select")
         return (
-            f"{shown}() is a function of its own; a kernel is one self-contained nest, because its text "
-            "is what is compiled. Write its expression here."
+            f"{shown}() is a function of its own; a kernel is one self-contained nest, because its "
+            "text is what is compiled. "
+            f"{f'Use sf.{name}' if ours else 'Write its expression here'}."
         )
     return (
         f"{shown}() is not known; scalar types and the functions of simdflow can be called "

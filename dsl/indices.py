@@ -1,7 +1,8 @@
-"""Python expressions to the sizes and indices of a nest, and the scope that gives their names a meaning.
+"""Python expressions to the sizes and indices of a nest, and the scope that gives their names a
+meaning.
 
-A size is made of integers, shapes and integer constants; an index is affine in the axes. Does not look at values or
-at statements.
+A size is made of integers, shapes and integer constants; an index is affine in the axes. Does not
+look at values or at statements.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Scope:
 
     operands   name -> rank (how many indices its uses give it)
     constants  keyword constants
-    axes       axes in scope -> 'grid', 'reduce' or 'nonzeros'; `ended` are the reduction's after its loop
+    axes       axes in scope -> 'grid', 'reduce' or 'nonzeros'; `ended` are the reduction's after
+               its loop
     inlined    name -> expression: sizes, indices and values named before the reduction
     values     name -> the accumulator's or a Let's name
     """
@@ -54,7 +56,9 @@ def unparsed(node: ast.AST) -> str:
 
 
 def word(scope: Scope, node: ast.expr) -> Any:
-    """What a called name is: a function of `loops`, a Scalar, or MISSING; locals are no functions."""
+    """What a called name is: a function of `loops`, a Scalar, or MISSING; locals are no
+    functions.
+    """
     root = node
     while isinstance(root, ast.Attribute):
         root = root.value
@@ -145,7 +149,7 @@ def size_or_shape(scope: Scope, node: ast.expr) -> Size | tuple[Size, ...] | Non
 def _folded(scope: Scope, node: ast.AST, op: str, a: Size, b: Size) -> Size:
     if b == 0 and op in ("//", "%"):
         raise scope.source.error(
-            node, f"size={a} {op} 0 divides by zero; use a divisor of 1 or more."
+            node, f"size={unparsed(node)} divides by zero; use a divisor of 1 or more."
         )
     return size(op, a, b)
 
@@ -202,7 +206,8 @@ def affine(scope: Scope, node: ast.expr) -> Affine:
     if found is None:
         raise scope.source.error(
             node,
-            f"index={unparsed(node)} is not affine in the loop axes {', '.join(scope.axes)}; sums of "
+            f"index={unparsed(node)} is not affine in the loop axes {', '.join(scope.axes)}; sums "
+            "of "
             "axes times sizes, and // and % by sizes, are allowed. Rewrite the index.",
         )
     return found
@@ -216,7 +221,8 @@ def _affine(scope: Scope, node: ast.expr) -> Affine | None:
             raise scope.source.error(
                 node,
                 f"axis={node.id} belongs to the reduction, which is over here; axes of sf.grid are "
-                f"allowed: {', '.join(scope.axes)}. Move it into the grid, or use it inside the loop.",
+                f"allowed: {', '.join(scope.axes)}. Move it into the grid, or use it inside the "
+                "loop.",
             )
         if node.id in scope.inlined:
             return _affine(scope, scope.inlined[node.id])

@@ -1,7 +1,7 @@
 """A kernel's body run as Python: the oracle that everything compiled is compared with.
 
-Operands become views whose elements are exact scalars and whose every index is checked; a stored value must fit the
-output's type. Slow on purpose, and shares no code with the compiler.
+Operands become views whose elements are exact scalars and whose every index is checked; a stored
+value must fit the output's type. Slow on purpose, and shares no code with the compiler.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class View:
 
 
 class CsrView:
-    """A CSR operand as the body sees it: `sf.nonzeros(w, row)` and `w[row, column]` of a stored element."""
+    """A CSR operand as the body sees it: `sf.nonzeros(w, row)` and `w[row, column]` of a stored
+    element.
+    """
 
     def __init__(self, name: str, matrix: Any) -> None:
         self.name, self.shape = name, tuple(int(n) for n in matrix.shape)
@@ -89,13 +91,15 @@ def interpret(
 ) -> None:
     """Run the undecorated `function` on the arrays, writing the output array in place.
 
-    arrays      operand -> array, the output's too; a scipy CSR matrix (or anything with indptr, indices, data, shape)
-                for a compressed operand. Borders are part of the array, unless its type in `types` has one that the
-                array lacks.
-    types       needed for `bit` operands: int8 arrays of +1/-1, or uint8 words as `pack_bits` makes them
+    arrays      operand -> array, the output's too; a scipy CSR matrix (or anything with indptr,
+                indices, data, shape) for a compressed operand. Borders are part of the array,
+                unless its type in `types` has one that the array lacks.
+    types       needed for `bit` operands: int8 arrays of +1/-1, or uint8 words as `pack_bits`
+                makes them
 
-    Raises IndexError for an index outside an operand, OverflowError for a value that does not fit where it is kept,
-    TypeError where an integer meets a float, OperandError for an array that is not what its type says.
+    Raises IndexError for an index outside an operand, OverflowError for a value that does not fit
+    where it is kept, TypeError where an integer meets a float, OperandError for an array that is
+    not what its type says.
     """
     views: dict[str, Any] = {}
     packed: list[tuple[np.ndarray, np.ndarray]] = []

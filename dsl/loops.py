@@ -1,7 +1,7 @@
 """The words of a nest as ordinary Python: loops over sizes, and operations on exact scalars.
 
-A kernel's body calls these when it runs as Python; `parse` recognizes the same functions by identity and never calls
-them. Nothing here knows of loop nests or vectors.
+A kernel's body calls these when it runs as Python; `parse` recognizes the same functions by
+identity and never calls them. Nothing here knows of loop nests or vectors.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def nonzeros(w: Any, row: int) -> Iterable[int]:
 
 
 def xnor_popcount(a: Any, b: Any) -> Exact:
-    """The product of two `bit` values, +1 or -1. Compiled, it is a popcount over whole words of channels."""
+    """The product of two `bit` values, +1 or -1. Compiled, it is a popcount over whole words of
+    channels.
+    """
     x, y = Exact.of(a), Exact.of(b)
     if x.scalar != bit or y.scalar != bit:
         raise TypeError(f"xnor_popcount({x}, {y}): both values are of type bit")

@@ -116,7 +116,7 @@ class Affine:
 
     def coefficient(self, axis: str) -> int:
         """The coefficient of an axis outside quotients (bound sizes only)."""
-        return sum(int(c) for t, c in self.terms if t == axis)  # type: ignore[call-overload]
+        return sum(int(c) for t, c in self.terms if t == axis)  # type: ignore[arg-type, misc]
 
     def at(self, point: Mapping[str, int]) -> int:
         """The value at a point (bound sizes only)."""

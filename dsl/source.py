@@ -1,6 +1,8 @@
-"""A Python function to its syntax tree and its signature, refusing every function that cannot be a kernel.
+"""A Python function to its syntax tree and its signature, refusing every function that cannot be a
+kernel.
 
-Knows where each line is, so that errors point at it; looks names up where Python would. Does not look at the body.
+Knows where each line is, so that errors point at it; looks names up where Python would. Does not
+look at the body.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import ast
 import inspect
 import types
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from .errors import KernelError
 from .loops import BINARY, LOOPS, UNARY
@@ -24,7 +26,9 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Source:
-    """A kernel's text: `name`, `file`, the number of its first line, its lines, and the parsed function."""
+    """A kernel's text: `name`, `file`, the number of its first line, its lines, and the parsed
+    function.
+    """
 
     name: str
     file: str
@@ -48,7 +52,9 @@ class Source:
         return self.function.__globals__.get(name, MISSING)
 
     def resolve(self, node: ast.expr) -> Any:
-        """The object a dotted name stands for (modules and scalar types are entered), or MISSING."""
+        """The object a dotted name stands for (modules and scalar types are entered), or
+        MISSING.
+        """
         if isinstance(node, ast.Name):
             return self.lookup(node.id)
         if isinstance(node, ast.Attribute):
@@ -59,7 +65,9 @@ class Source:
 
 
 def read(function: Any) -> Source:
-    """The source of a plain Python function; KernelError for anything else, or when the text is not there."""
+    """The source of a plain Python function; KernelError for anything else, or when the text is
+    not there.
+    """
     name = getattr(function, "__name__", type(function).__name__)
     if not isinstance(function, types.FunctionType):
         raise KernelError(
@@ -81,13 +89,15 @@ def read(function: Any) -> Source:
         )
     if name == "<lambda>":
         raise KernelError(
-            "<lambda>: a lambda is not a kernel; a kernel is a plain `def` with one loop nest. Write a def.",
+            "<lambda>: a lambda is not a kernel; a kernel is a plain `def` with one loop nest. "
+            "Write a def.",
             code.co_filename,
             code.co_firstlineno,
         )
     if not isinstance(tree, ast.FunctionDef) or tree.name != name:
         raise KernelError(
-            f"{name}: source not available; kernels are read from a file (or a notebook), not from exec "
+            f"{name}: source not available; kernels are read from a file (or a notebook), not "
+            "from exec "
             "or a plain interactive prompt. Put the function in a .py file.",
             code.co_filename,
             code.co_firstlineno,
@@ -98,7 +108,8 @@ def read(function: Any) -> Source:
         if not isinstance(value, (types.ModuleType, Scalar)) and not is_word(value):
             raise source.error(
                 _first_use(tree, free),
-                f"closure: {free!r} comes from the enclosing function, so its value is not part of the "
+                f"closure: {free!r} comes from the enclosing function, so its value is not part "
+                "of the "
                 "kernel; operands, keyword constants and module-level numbers are allowed. "
                 f"Make it a keyword constant: `*, {free}=...`.",
             )
@@ -108,7 +119,8 @@ def read(function: Any) -> Source:
 def _parsed(lines: list[str]) -> ast.AST:
     text = "".join(lines)
     if text[:1] in " \t":
-        # A nested def: an enclosing `if` keeps the indentation legal and multi-line strings untouched.
+        # A nested def: an enclosing `if` keeps the indentation legal and multi-line strings
+        # untouched.
         tree = ast.parse("if 1:\n" + text).body[0].body[0]  # type: ignore[attr-defined]
         return ast.increment_lineno(tree, -1)
     return ast.parse(text).body[0]

@@ -210,47 +210,47 @@ class Exact:
         floats = [s for s in (self.scalar, b.scalar) if s and s.is_float]
         scalar = max(floats, key=lambda s: s.bits) if floats else (self.scalar or b.scalar)
         if scalar and scalar.is_float:
-            x, y = _rounded(float(self.value), scalar), _rounded(float(b.value), scalar)
-            return Exact(_rounded(operation(x, y), scalar), scalar)
+            p, q = _rounded(float(self.value), scalar), _rounded(float(b.value), scalar)
+            return Exact(_rounded(operation(p, q), scalar), scalar)
         return Exact(operation(self.value, b.value), scalar)
 
-    def __add__(self, other):
+    def __add__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a + b, "+")
 
-    def __sub__(self, other):
+    def __sub__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a - b, "-")
 
-    def __mul__(self, other):
+    def __mul__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a * b, "*")
 
-    def __floordiv__(self, other):
+    def __floordiv__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a // b, "//")
 
-    def __mod__(self, other):
+    def __mod__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a % b, "%")
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: object) -> Exact:
         b = Exact.of(other)
         if (self.scalar or b.scalar) and not (self.is_float or b.is_float):
             raise TypeError(f"{self} / {b}: integers; cast to a float or use //")
         return self.apply(b, _divided, "/")
 
-    def __rshift__(self, other):
+    def __rshift__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a >> b, ">>")
 
-    def __lshift__(self, other):
+    def __lshift__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a << b, "<<")
 
-    def __and__(self, other):
+    def __and__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a & b, "&")
 
-    def __or__(self, other):
+    def __or__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a | b, "|")
 
-    def __xor__(self, other):
+    def __xor__(self, other: object) -> Exact:
         return self.apply(other, lambda a, b: a ^ b, "^")
 
-    def __iadd__(self, other):
+    def __iadd__(self, other: object) -> Exact:
         """The accumulator's `+=`: the sum stays in its declared type, which must hold it or wrap."""
         if self.scalar is None:
             return self + other
@@ -259,52 +259,52 @@ class Exact:
             raise TypeError(f"{self.scalar.name} += {total.scalar}: cast the value")
         return total.cast(self.scalar, wrap=self.wraps)
 
-    def __radd__(self, other):
+    def __radd__(self, other: object) -> Exact:
         return Exact.of(other) + self
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: object) -> Exact:
         return Exact.of(other) - self
 
-    def __rmul__(self, other):
+    def __rmul__(self, other: object) -> Exact:
         return Exact.of(other) * self
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: object) -> Exact:
         return Exact.of(other) / self
 
-    def __rfloordiv__(self, other):
+    def __rfloordiv__(self, other: object) -> Exact:
         return Exact.of(other) // self
 
-    def __rmod__(self, other):
+    def __rmod__(self, other: object) -> Exact:
         return Exact.of(other) % self
 
-    def __rlshift__(self, other):
+    def __rlshift__(self, other: object) -> Exact:
         return Exact.of(other) << self
 
-    def __rrshift__(self, other):
+    def __rrshift__(self, other: object) -> Exact:
         return Exact.of(other) >> self
 
-    def __neg__(self):
+    def __neg__(self) -> Exact:
         return Exact(-self.value, self.scalar)
 
-    def __abs__(self):
+    def __abs__(self) -> Exact:
         return Exact(abs(self.value), self.scalar)
 
-    def __lt__(self, other):
+    def __lt__(self, other: object) -> bool:
         return self.value < Exact.of(other).value
 
-    def __le__(self, other):
+    def __le__(self, other: object) -> bool:
         return self.value <= Exact.of(other).value
 
-    def __gt__(self, other):
+    def __gt__(self, other: object) -> bool:
         return self.value > Exact.of(other).value
 
-    def __ge__(self, other):
+    def __ge__(self, other: object) -> bool:
         return self.value >= Exact.of(other).value
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return self.value == Exact.of(other).value
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(self.value)
 
     def __str__(self) -> str:

@@ -239,6 +239,9 @@ def test_the_summary_counts_and_names() -> None:
         "at least 90% of int8 peak: 1 of 2 layers, lowest 0.80\n    misses: net conv3x3 b" in text
     )
     assert "at least 70% of int8 peak: 1 of 1 layers" in text
+    assert "doubtful" not in text
+    doubtful = summary.summary([row("net conv3x3 e f32", 1.0, 1.2, None)])
+    assert "doubtful: 1\n    net conv3x3 e f32" in "\n".join(doubtful)
 
 
 def test_a_missing_peer_is_a_remark() -> None:

@@ -1,4 +1,4 @@
-"""The measured peaks: plausible against each other and the clock, quick, and for known targets only.
+"""The measured peaks: plausible against each other and the clock, quick, for known targets only.
 
 Absolute rates depend on the machine, so every test compares figures of one measurement.
 """

@@ -1,9 +1,11 @@
 """A nest with symbolic sizes to one with integer extents, operand types and typed numbers.
 
     before   for oh<out.shape[1]>: ... x[n, oh*stride + kh, ...]        x: ?   stride=1
-    after    for oh<28>:           ... x[n, oh*2 + kh, ...]             x: u8[1, 58, 58, 64]   stride=2
+    after    for oh<28>:           ... x[n, oh*2 + kh, ...]             x: u8[1, 58, 58, 64]
+             stride=2
 
-Finds the output's shape and type when they are not given. Whether the nest is safe is `check`'s question.
+Finds the output's shape and type when they are not given. Whether the nest is safe is `check`'s
+question.
 """
 
 from __future__ import annotations
@@ -43,11 +45,11 @@ def bind(
 ) -> LoopNest:
     """The nest for operands of the given types and for the given constants.
 
-    The output may be left out of `types`: each grid axis is then as long as every index that mentions it allows, and
-    the element type is that of the stored value (`bit` for a comparison).
+    The output may be left out of `types`: each grid axis is then as long as every index that
+    mentions it allows, and the element type is that of the stored value (`bit` for a comparison).
 
-    Raises OperandError for operands that are missing, unknown, of a wrong rank or of lengths that disagree,
-    KernelError for constants, sizes and outputs that cannot be made sense of.
+    Raises OperandError for operands that are missing, unknown, of a wrong rank or of lengths that
+    disagree, KernelError for constants, sizes and outputs that cannot be made sense of.
     """
     nest = replace(nest, constants=_constants(nest, constants or {}))
     nest = _with_types(nest, types)
@@ -91,7 +93,8 @@ class _Sizes:
                 raise fault(
                     self.nest,
                     0,
-                    f"size={d} is not known before the output's shape is; extents of the grid alone may "
+                    f"size={d} is not known before the output's shape is; extents of the grid "
+                    "alone may "
                     f"be dimensions of {d.operand} that is not given. Pass {d.operand}.",
                 )
             return kind.shape[d.axis]
@@ -119,7 +122,9 @@ class _Sizes:
         return n
 
     def unless_output(self, a: Axis) -> Size:
-        """An extent; still symbolic when it is a dimension of the output, which is to be inferred."""
+        """An extent; still symbolic when it is a dimension of the output, which is to be
+        inferred.
+        """
         if isinstance(a.extent, Dim) and a.extent.operand == self.nest.out.name:
             return a.extent
         return self.extent(a)
@@ -188,7 +193,8 @@ def _with_types(nest: LoopNest, types: Mapping[str, OperandType]) -> LoopNest:
             raise OperandError(
                 f"{nest.name}: {name} is not an operand; operands are {', '.join(names)}."
             )
-    ranks = {x.operand: len(x.index) for x in (*nest.loads(), nest.store)}
+    ranks = {x.operand: len(x.index) for x in nest.loads()}
+    ranks[nest.store.operand] = len(nest.store.index)
     ranks |= {a.of: 2 for a in nest.axes if a.kind == "nonzeros"}
     for o in nest.operands:
         kind, rank = types.get(o.name), ranks.get(o.name, 1)
@@ -196,7 +202,8 @@ def _with_types(nest: LoopNest, types: Mapping[str, OperandType]) -> LoopNest:
             raise OperandError(f"{nest.name}: {o.name} has no type. Pass {o.name} or its type.")
         if kind is not None and len(kind.shape) != rank:
             raise OperandError(
-                f"{nest.name}: {o.name}={kind} has {len(kind.shape)} axes; the nest indexes it with "
+                f"{nest.name}: {o.name}={kind} has {len(kind.shape)} axes; the nest indexes it "
+                "with "
                 f"{rank}. Pass an operand of {rank} axes."
             )
     operands = tuple(replace(o, type=types.get(o.name)) for o in nest.operands)
@@ -230,7 +237,9 @@ def _mapped(nest: LoopNest, change: Callable[[Expr], Expr]) -> LoopNest:
 
 
 def _typed(nest: LoopNest) -> LoopNest:
-    """The nest with every plain number folded and typed, and names of plain numbers replaced by them."""
+    """The nest with every plain number folded and typed, and names of plain numbers replaced by
+    them.
+    """
     r = nest.reduction
     if r is not None:
         nest = replace(nest, reduction=replace(r, init=_initial(nest)))
@@ -256,7 +265,9 @@ def _typed(nest: LoopNest) -> LoopNest:
 
 
 def _used_lets(nest: LoopNest) -> LoopNest:
-    """Without the names that nothing reads: a constant condition may have left the only reader out."""
+    """Without the names that nothing reads: a constant condition may have left the only reader
+    out.
+    """
     kept: list[Let] = []
     wanted = {e.name for e in walk(nest.store.value) if isinstance(e, Ref)}
     for let in reversed(nest.epilogue):

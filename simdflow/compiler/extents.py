@@ -1,6 +1,8 @@
-"""How long the axes of an output are that was not given, and indices made simple once extents are known.
+"""How long the axes of an output are that was not given, and indices made simple once extents are
+known.
 
-Works on integer indices only; says nothing about whether the other indices stay inside their operands.
+Works on integer indices only; says nothing about whether the other indices stay inside their
+operands.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ def inferred(nest: LoopNest, loads: tuple[Load, ...]) -> LoopNest:
     """The nest with integer grid extents, where some were dimensions of the unknown output.
 
     Each such axis is as long as every index that mentions it stays inside its operand:
-    `x[oh*2 + kh]` with kh<3 and x.shape[0] = 58 gives oh<28. Indices that share two unknown axes wait until one is
-    known. Operands indexed by the bare axis must agree on its length.
+    `x[oh*2 + kh]` with kh<3 and x.shape[0] = 58 gives oh<28. Indices that share two unknown axes
+    wait until one is known. Operands indexed by the bare axis must agree on its length.
     """
     extents = {a.name: a.extent for a in nest.axes if isinstance(a.extent, int)}
     unknown = [a for a in nest.grid if a.name not in extents]
@@ -32,7 +34,8 @@ def inferred(nest: LoopNest, loads: tuple[Load, ...]) -> LoopNest:
             raise fault(
                 nest,
                 0,
-                f"axis={names} is not bounded by an index of an input, so {nest.out.name}'s shape cannot "
+                f"axis={names} is not bounded by an index of an input, so {nest.out.name}'s shape "
+                "cannot "
                 f"be inferred; an index such as x[{unknown[0].name}] would bound it. "
                 f"Pass {nest.out.name}.",
             )
@@ -44,7 +47,9 @@ def inferred(nest: LoopNest, loads: tuple[Load, ...]) -> LoopNest:
 def _longest(
     nest: LoopNest, axis: str, extents: dict[str, int], loads: tuple[Load, ...]
 ) -> int | None:
-    """The largest extent of an axis that keeps every index with no other unknown axis in range; None for no such."""
+    """The largest extent of an axis that keeps every index with no other unknown axis in range;
+    None for no such.
+    """
     best: int | None = None
     bare: dict[str, int] = {}
     for x in loads:
@@ -60,8 +65,9 @@ def _longest(
                 continue
             if length == 0 and n > 0:
                 raise OperandError(
-                    f"{nest.name}: {x.operand}.shape[{d}]={n} is too small for index {index}, which "
-                    f"reaches {_reach(index, axis, extents)[1]} at {axis}=0. Pass a larger {x.operand}."
+                    f"{nest.name}: {x.operand}.shape[{d}]={n} is too small for index {index}, "
+                    f"which reaches {_reach(index, axis, extents)[1]} at {axis}=0. Pass a larger "
+                    f"{x.operand}."
                 )
             if index == Affine.axis(axis):
                 bare[f"{x.operand}.shape[{d}]"] = n
@@ -80,7 +86,9 @@ def _reach(index: Affine, axis: str, extents: dict[str, int], length: int = 1) -
 
 
 def _fitting(index: Affine, axis: str, extents: dict[str, int], n: int) -> int:
-    """The largest extent with every index from 0 to n-1, by bisection: the bounds only widen with it."""
+    """The largest extent with every index from 0 to n-1, by bisection: the bounds only widen with
+    it.
+    """
 
     def fits(length: int) -> bool:
         low, high = _reach(index, axis, extents, length)
@@ -98,7 +106,9 @@ def _fitting(index: Affine, axis: str, extents: dict[str, int], n: int) -> int:
 
 
 def output_shape(nest: LoopNest, grid: tuple[Axis, ...]) -> tuple[int, ...]:
-    """The shape that the store's indices span; `grid` are the axes before inference, for what they promised."""
+    """The shape that the store's indices span; `grid` are the axes before inference, for what they
+    promised.
+    """
     empty = 0 in (a.extent for a in nest.grid)
     sizes = {a.name: int(a.extent) for a in nest.grid if isinstance(a.extent, int)}
     shape = []
@@ -145,7 +155,8 @@ def _quotient(q: Quotient, extents: dict[str, int]) -> Affine:
     if low // d == high // d:
         whole = low // d
         return Affine((), whole) if q.op == "//" else inner.plus(Affine((), -whole * d))
-    # Multiples of the divisor leave the quotient: (oc*8 + c) // 8 is oc + c//8, and (oc*8 + c) % 8 is c % 8.
+    # Multiples of the divisor leave the quotient: (oc*8 + c) // 8 is oc + c//8, and (oc*8 + c) % 8
+    # is c % 8.
     outside = Affine(tuple((t, c) for t, c in inner.terms if _multiple(c, d)))
     if outside.terms:
         rest = _quotient(Quotient(q.op, inner.plus(outside, -1), d), extents)

@@ -66,21 +66,16 @@ class Tile:
         at = {
             a: v.plus(Affine((), spot.get(a, 0) + (point or {}).get(a, 0))) for a, v in self.base.items()
         }
-        left = 1 << 30
-        group = plan.flow.group
+        left, valid = 1 << 30, self.valid(j)
+        group, lanes_axis = plan.flow.group, plan.flow.lanes
         if point is not None and group and plan.group > 1:
             left = self.sizes[group] - point.get(group, 0)
-        valid = self.valid(j)
-        lanes_axis = plan.flow.lanes
         if point is not None and plan.lanes_reduced:
+            remaining = self.sizes[lanes_axis] - point.get(lanes_axis, 0)
             per = plan.group if lanes_axis == group else 1
-            left = self.sizes[lanes_axis] - point.get(lanes_axis, 0)
-            valid = max(0, min(self.lanes, -(-left // per)))
-            at_lane = self.sizes[lanes_axis]
-        else:
-            at_lane = self.sizes[lanes_axis]
+            valid = max(0, min(self.lanes, -(-remaining // per)))
         step = self.lanes * (plan.group if lanes_axis == group else 1)
-        section = -(-at_lane // step) * step
+        section = step if plan.lanes_reduced else -(-self.sizes[lanes_axis] // step) * step
         return Place(at, j, self.lanes, valid, left, section)
 
 

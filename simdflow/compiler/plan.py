@@ -115,9 +115,9 @@ def _arithmetic(nest: LoopNest) -> bool:
     return any(isinstance(e, Call) and e.op not in ("min", "max") for e in _parts(nest))
 
 
-def product(nest: LoopNest, target: Target, group_axis: str) -> tuple[Dot, Load, Load] | None:
+def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, Load] | None:
     """The dot-product row for the reduction, and its loads in the row's order; None when it is no plain product."""
-    r = nest.reduction
+    r, group_axis = nest.reduction, flow.group
     if r is None or r.combine != "add":
         return None
     loads = value_operands(r.value)
@@ -127,11 +127,14 @@ def product(nest: LoopNest, target: Target, group_axis: str) -> tuple[Dot, Load,
     names = [nest.type_of(x.operand).scalar.name for x in (a, b)]
     if r.scalar.is_float != SCALARS[names[0]].is_float:
         return None
+    lanes_reduced = flow.lanes not in {x.name for x in nest.grid}
     for x, y, (s, t) in ((a, b, names), (b, a, names[::-1])):
         for group in target.groups(s, t, r.scalar.name) if group_axis else (1,):
             row = target.dot(s, t, r.scalar.name, group)
             mentioned = all(group_axis in z.index[-1].axes for z in (a, b))
-            if row and group > 1 and mentioned and (not row.flip or _packable(nest, y)):
+            if row and row.flip and (lanes_reduced or not _packable(nest, y) or flow.lanes not in y.index[-1].axes):
+                continue
+            if row and group > 1 and mentioned:
                 return row, x, y
     if names == ["bit", "bit"]:
         raise DataflowError(
@@ -143,8 +146,8 @@ def product(nest: LoopNest, target: Target, group_axis: str) -> tuple[Dot, Load,
 
 
 def _packable(nest: LoopNest, load: Load) -> bool:
-    """An operand can be brought into the kernel's order beforehand: read again for some axis of the output, one axis a
-    term (no window), every element at one place."""
+    """An operand is worth bringing into the kernel's order: packed once by the user or read again for some axis of the
+    output; and it can be: one axis a term (no window), every element at one place."""
     t = nest.type_of(load.operand)
     if t.storage == "csr" or any(not isinstance(term, str) for term, _ in load.index[-1].terms):
         return False
@@ -158,7 +161,7 @@ def _packable(nest: LoopNest, load: Load) -> bool:
             return False
         reach = c * (n - 1) + reach
     grid = {a.name for a in nest.grid if extents[a.name] > 1}
-    return not grid or not grid <= load.index[-1].axes
+    return t.storage == "packed" or not grid <= load.index[-1].axes
 
 
 def plan(nest: LoopNest, flow: Dataflow, target: Target) -> RegisterPlan:
@@ -166,7 +169,7 @@ def plan(nest: LoopNest, flow: Dataflow, target: Target) -> RegisterPlan:
     flow = _complete(nest, flow, target)
     lanes = lanes_of(nest, flow.width)
     r = nest.reduction
-    found = product(nest, target, flow.group)
+    found = product(nest, target, flow)
     dot, a, b = found if found else (None, None, None)
     group = dot.group if dot else 1
     flow = _rounded(nest, flow, lanes, group)
@@ -309,7 +312,7 @@ def _levels(
     live = [
         i
         for i, x in enumerate(levels)
-        if x.axis in grid and (blocks.get(x.axis, extents[x.axis]) if not x.block else extents[x.axis]) > x.step
+        if x.axis in grid and (x.axis in blocks or extents[x.axis] > x.step)
     ]
     depth = max(live, default=-1) + 1
     in_memory = any(
@@ -337,10 +340,13 @@ def _packings(nest, flow, lanes, group, levels, dot, b) -> tuple[Packing, ...]:
         if not _packable(nest, load):
             continue
         needs = flow.lanes in index.axes or (group > 1 and index.coefficient(flow.group) != 1)
-        if not needs:
+        reduced = flow.lanes in {a.name for a in r.axes}
+        in_order = index.coefficient(flow.lanes) == 1 and (group == 1 or flow.lanes == flow.group)
+        if not needs or (reduced and in_order):
             continue
         axes = [a for a in order if a in index.axes and a != flow.lanes]
-        tile = (dict(flow.tile) | dict(flow.unroll)).get(flow.lanes, lanes)
+        vector = lanes * (group if flow.lanes == flow.group else 1)
+        tile = vector if reduced else dict(flow.tile)[flow.lanes]
         found.append(
             Packing(
                 operand=load.operand,

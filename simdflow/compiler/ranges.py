@@ -1,7 +1,8 @@
-"""The values an expression of a bound nest can take, by interval arithmetic on exact Python numbers.
+"""The values an expression of a bound nest can take, by interval arithmetic on exact Python
+numbers.
 
-Integers are exact. Floats are rounded as the program rounds them; only an interval that is infinite on both sides
-may hold a NaN. Proves, and refuses nothing: `check` does.
+Integers are exact. Floats are rounded as the program rounds them; only an interval that is
+infinite on both sides may hold a NaN. Proves, and refuses nothing: `check` does.
 """
 
 from __future__ import annotations
@@ -30,17 +31,23 @@ _MONOTONE: dict[str, Callable[[object], Exact]] = {
 
 
 def range_of(expr: Expr, nest: LoopNest) -> Range:
-    """(low, high) of every value `expr` can have; `ANY` for a float that nothing bounds or that may be NaN."""
+    """(low, high) of every value `expr` can have; `ANY` for a float that nothing bounds or that
+    may be NaN.
+    """
     return _range(expr, nest, {})
 
 
 def accumulated(nest: LoopNest, reduction: Reduction) -> Range:
-    """(low, high) of the exact accumulator at any moment of its reduction, in any order of the sum."""
+    """(low, high) of the exact accumulator at any moment of its reduction, in any order of the
+    sum.
+    """
     return _accumulated(nest, reduction, {})
 
 
 def terms(nest: LoopNest, reduction: Reduction) -> int:
-    """The largest number of values one accumulator combines: extents multiplied, nonzeros at most a full row."""
+    """The largest number of values one accumulator combines: extents multiplied, nonzeros at most
+    a full row.
+    """
     count = 1
     for a in reduction.axes:
         extent = nest.extents[a.name]
@@ -102,14 +109,16 @@ def _computed(expr: Expr, nest: LoopNest, memo: dict[Expr, Range]) -> Range:
 
 
 def cast_range(expr: Cast, arg: Range) -> Range:
-    """The range after a cast; the type's own where an exact cast does not fit (`check` refuses it)."""
+    """The range after a cast; the type's own where an exact cast does not fit (`check` refuses
+    it).
+    """
     to, (low, high) = expr.scalar, arg
     whole = (to.low, to.high)
     if to.is_float:
         return _rounded(low, to), _rounded(high, to)
     if to.kind == "b":
         return whole
-    low, high = truncated(low, to), truncated(high, to)
+    low, high = truncated(low), truncated(high)
     if arg == ANY and isinstance(arg[0], float):
         return whole
     if expr.mode == "saturate":
@@ -117,7 +126,7 @@ def cast_range(expr: Cast, arg: Range) -> Range:
     return (low, high) if to.low <= low and high <= to.high else whole
 
 
-def truncated(value: int | float, to: Scalar) -> int | float:
+def truncated(value: int | float) -> int | float:
     """Toward zero, as a cast from float to integer does; infinities stay."""
     return int(value) if isinstance(value, int) or math.isfinite(value) else value
 
@@ -134,7 +143,8 @@ def _ordered(found: Range, is_float: bool) -> Range:
     if low != low or high != high:
         return ANY
     if is_float:
-        # Rounding to f32 is monotone, so rounding the ends encloses the rounded values (f64 ones too, from outside).
+        # Rounding to f32 is monotone, so rounding the ends encloses the rounded values (f64 ones
+        # too, from outside).
         return min(low, _rounded(low, f32)), max(high, _rounded(high, f32))
     return found
 
@@ -185,7 +195,9 @@ def _finite_product(a: Range, b: Range) -> bool:
 
 
 def _extreme(op: str, a: Range, b: Range) -> Range:
-    """max and min give the other side for a NaN, so a NaN widens the result by all of the other side."""
+    """max and min give the other side for a NaN, so a NaN widens the result by all of the other
+    side.
+    """
     choose = max if op == "max" else min
     low, high = choose(a[0], b[0]), choose(a[1], b[1])
     for x, other in ((a, b), (b, a)):

@@ -1,7 +1,8 @@
 """The scalar type of every expression of a nest, and the plain numbers in it given theirs.
 
-An integer operation is computed in i32 when its range and its operands allow, else in i64; `min`, `max` and `select`
-of two equal types keep it; floats take the wider one. Refuses what fits no type; other mistakes are `check`'s.
+An integer operation is computed in i32 when its range and its operands allow, else in i64; `min`,
+`max` and `select` of two equal types keep it; floats take the wider one. Refuses what fits no
+type; other mistakes are `check`'s.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _FOLD: dict[str, Callable[..., Any]] = {
     "neg": operator.neg,
     "not": operator.not_,
 }
-_FOLD |= {name: function for function, name in {**loops.UNARY, **loops.BINARY}.items()}
+_FOLD |= {name: function for function, name in loops.UNARY.items()}
+_FOLD |= {name: function for function, name in loops.BINARY.items()}
 
 
 def fault(nest: LoopNest, line: int, message: str) -> KernelError:
@@ -115,7 +117,7 @@ def line_of(expr: Expr, nest: LoopNest) -> int:
     """The line of the statement that holds the expression; 0 when no statement does."""
     r = nest.reduction
     places = [(r.init, r.line), (r.value, r.line)] if r else []
-    places += [(x.value, x.line) for x in (*nest.epilogue, nest.store)]
+    places += [(x.value, x.line) for x in nest.epilogue] + [(nest.store.value, nest.store.line)]
     return next((line for value, line in places if any(e is expr for e in walk(value))), 0)
 
 
@@ -127,7 +129,9 @@ def _plain(number: Const) -> Scalar:
 
 
 def numbered(number: Const, scalar: Scalar) -> Const:
-    """A plain number as a value of the given type; a float that meets an integer type keeps a float type."""
+    """A plain number as a value of the given type; a float that meets an integer type keeps a
+    float type.
+    """
     v = number.value
     assert isinstance(v, (int, float)), f"{number} is not bound"
     if scalar.is_float:

@@ -20,6 +20,7 @@ class Writer:
         self._bodies: list[list[Statement]] = [[]]
         self._known: list[dict[tuple, str]] = [{}]
         self._count = 0
+        self._versions: dict[str, int] = {}
         self.vecs: dict[str, Vec] = {}
         self.ranges: dict[str, tuple[int, int]] = {}
 
@@ -30,18 +31,23 @@ class Writer:
 
     def op(self, name: str, vec: Vec, *args: Arg) -> str:
         """The register that holds name(args); written unless it is known."""
-        key = (name, vec, args)
-        for known in self._known:
+        key = (name, vec, tuple((a, self._versions.get(a, 0)) if isinstance(a, str) else a for a in args))
+        fleeting = any(a in self._versions for a in args if isinstance(a, str))
+        for known in self._known[-1:] if fleeting else self._known:
             if key in known:
                 return known[key]
         dst = f"v{self._count}"
         self._count += 1
-        self.assign(dst, name, vec, *args)
+        self._write(dst, name, vec, args)
         self._known[-1][key] = dst
         return dst
 
     def assign(self, dst: str, name: str, vec: Vec, *args: Arg) -> str:
         """`dst = name(args)`, always written; dst may be assigned many times (accumulators, slots)."""
+        self._versions[dst] = self._versions.get(dst, 0) + 1
+        return self._write(dst, name, vec, args)
+
+    def _write(self, dst: str, name: str, vec: Vec, args: tuple[Arg, ...]) -> str:
         self._bodies[-1].append(Op(dst, vec, name, args))
         self.vecs[dst] = vec
         return dst

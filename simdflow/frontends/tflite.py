@@ -23,6 +23,7 @@ from .tflite_options import Option, read_options
 
 MAX_FILE_BYTES = 2**31 - 1
 MAX_RANK = 8
+MAX_ENTRIES = 65_536
 MAX_TENSOR_BYTES = 2**31 - 1
 
 
@@ -89,8 +90,8 @@ def read(path: str | os.PathLike[str]) -> Model:
             )
         if status.st_size > MAX_FILE_BYTES:
             raise ModelError(
-                f"tflite: path={str(file)!r} has {status.st_size} bytes; at most {MAX_FILE_BYTES} are "
-                "allowed. Give a smaller model"
+                f"tflite: path={str(file)!r} has {status.st_size} bytes; at most "
+                f"{MAX_FILE_BYTES} are allowed. Give a smaller model"
             )
         content = file.read_bytes()
     except OSError as error:
@@ -109,7 +110,7 @@ def parse(content: bytes, name: str = "model") -> Model:
     content = bytes(content)
     if len(content) < 8 or content[4:8] != b"TFL3":
         raise ModelError(
-            f"{name}: identifier={content[4:8]!r} is not b'TFL3'; this is no .tflite file"
+            f"{name}: identifier={content[4:8]!r} is not known; b'TFL3' is. Give a .tflite file"
         )
     schema = _schema(name)
     try:
@@ -118,7 +119,8 @@ def parse(content: bytes, name: str = "model") -> Model:
         raise
     except (struct.error, IndexError, ValueError, TypeError, OverflowError) as error:
         raise ModelError(
-            f"{name}: bytes={len(content)} are damaged ({type(error).__name__}: {error}). Fetch the file again"
+            f"{name}: bytes={len(content)} are damaged ({type(error).__name__}: {error}). "
+            "Fetch the file again"
         ) from error
 
 
@@ -148,8 +150,10 @@ class _File:
         codes = vars(schema.BuiltinOperator)
         self.kinds = {code: kind for kind, code in codes.items() if isinstance(code, int)}
 
-    def refuse(self, field: str, value: object, rest: str) -> ModelError:
-        return ModelError(f"{self.name}: {field}={value} {rest}")
+    def refuse(
+        self, field: str, value: object, rest: str, remedy: str = "Fetch the file again"
+    ) -> ModelError:
+        return ModelError(f"{self.name}: {field}={value} {rest}. {remedy}")
 
     def charge(self, count: int, itemsize: int, field: str) -> int:
         """`count`, if that many elements can be in the file at all."""
@@ -158,9 +162,15 @@ class _File:
             raise self.refuse(
                 field,
                 count,
-                f"elements of {itemsize} bytes cannot be in a file of {len(self.content)} bytes. Fetch the file again",
+                f"elements of {itemsize} bytes cannot be in a file of {len(self.content)} bytes",
             )
         return count
+
+    def entries(self, count: int, field: str) -> int:
+        """`count`, if a vector of that many tables is possible."""
+        if count > MAX_ENTRIES:
+            raise self.refuse(field, count, f"is too many; at most {MAX_ENTRIES} are allowed")
+        return self.charge(count, 4, field)
 
     def vector(self, table: Any, method: str, itemsize: int, field: str) -> NDArray[Any]:
         """A vector of numbers of a table, possibly empty."""
@@ -179,19 +189,22 @@ class _File:
         root = self.schema.Model.GetRootAs(self.content, 0)
         if root.Version() != 3:
             raise self.refuse("version", root.Version(), "is not known; 3 is")
-        graphs = self.charge(root.SubgraphsLength(), 4, "subgraphs")
+        graphs = self.entries(root.SubgraphsLength(), "subgraphs")
         if graphs != 1:
             raise self.refuse(
-                "subgraphs", graphs, "is not supported; 1 is. Export the model without control flow"
+                "subgraphs",
+                graphs,
+                "is not supported; 1 is",
+                "Export the model without control flow",
             )
         graph = root.Subgraphs(0)
         kinds = self.operator_kinds(root)
-        buffers = self.charge(root.BuffersLength(), 4, "buffers")
-        count = self.charge(graph.TensorsLength(), 4, "tensors")
+        buffers = self.entries(root.BuffersLength(), "buffers")
+        count = self.entries(graph.TensorsLength(), "tensors")
         tensors = tuple(self.tensor(root, graph.Tensors(i), buffers, i) for i in range(count))
         inputs = self.integers(graph, "Inputs", 4, "inputs")
         outputs = self.integers(graph, "Outputs", 4, "outputs")
-        steps = self.charge(graph.OperatorsLength(), 4, "operators")
+        steps = self.entries(graph.OperatorsLength(), "operators")
         operators = tuple(self.operator(graph.Operators(i), kinds, i) for i in range(steps))
         model = Model(tensors, operators, inputs, outputs)
         _check_order(model, self.name)
@@ -199,15 +212,19 @@ class _File:
 
     def operator_kinds(self, root: Any) -> list[str]:
         kinds = []
-        for i in range(self.charge(root.OperatorCodesLength(), 4, "operator_codes")):
+        for i in range(self.entries(root.OperatorCodesLength(), "operator_codes")):
             code = root.OperatorCodes(i)
-            # Files older than the 32-bit field have 0 in it, newer ones at most 127 in the 8-bit field.
-            number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            # Old files have 0 in the 32-bit field, new ones at most 127 in the 8-bit field. The
+            # schema package ignores a 32-bit field below 127, the runtime takes the larger one.
+            where = code._tab.Offset(10)
+            wide = struct.unpack_from("<i", self.content, code._tab.Pos + where)[0] if where else 0
+            number = max(wide, code.DeprecatedBuiltinCode())
             if number not in self.kinds:
                 raise self.refuse(
                     f"operator_codes[{i}]",
                     number,
-                    "is not in the schema; update the package tflite",
+                    "is not in the schema",
+                    "Update the package tflite",
                 )
             kinds.append(self.kinds[number])
         return kinds
@@ -232,11 +249,14 @@ class _File:
         number = entry.Type()
         if number not in _DTYPES:
             raise self.refuse(
-                f"{field}.type", number, "is not supported; f32 f16 i8 u8 i32 i64 bool are"
+                f"{field}.type",
+                number,
+                "is not supported; f32 f16 i8 u8 i32 i64 bool are",
+                "Export the model in these",
             )
         if entry.IsVariable() or entry.Sparsity() is not None:
             raise self.refuse(
-                field, "variable or sparse", "is not supported; dense values are. Export it dense"
+                field, "variable or sparse", "is not supported; dense is", "Export it as dense"
             )
         rank = entry.ShapeLength()
         if not 0 <= rank <= MAX_RANK:
@@ -278,20 +298,21 @@ class _File:
                     (start, size),
                     f"ends after byte {len(self.content)}, the last",
                 )
+            raw = np.frombuffer(self.content, np.uint8, size, start)
         else:
             size = buffer.DataLength()
-            start = buffer._tab.Vector(buffer._tab.Offset(4)) if size else 0
+            raw = np.asarray(buffer.DataAsNumpy()) if size else np.empty(0, np.uint8)
         if size == 0:
             return np.empty(shape, dtype) if count == 0 else None
-        if size != count * dtype.itemsize or start < 0 or start + size > len(self.content):
+        if size != count * dtype.itemsize:
             raise self.refuse(
                 f"{field}.buffer",
                 size,
                 f"bytes do not fit shape {shape} of {dtype}; {count * dtype.itemsize} do",
             )
-        array = np.frombuffer(self.content, dtype, count, start)
-        if dtype.kind == "b" and array.view(np.uint8).max() > 1:
+        if dtype.kind == "b" and raw[: self.charge(size, 1, f"{field}.buffer")].max() > 1:
             raise self.refuse(f"{field}.buffer", "bool", "has bytes other than 0 and 1")
+        array = raw.view(dtype)
         if not array.flags.aligned:
             self.charge(size, 1, f"{field}.buffer")
             array = array.copy()
@@ -339,14 +360,16 @@ def _check_order(model: Model, name: str) -> None:
         for i in indices:
             if not (0 <= i < count or (optional and i == -1)):
                 raise ModelError(
-                    f"{name}: {field}={i} is out of range; 0 to {count - 1} are allowed"
+                    f"{name}: {field}={i} is out of range; 0 to {count - 1} are allowed. "
+                    "Fetch the file again"
                 )
 
     def make(field: str, indices: tuple[int, ...]) -> None:
         for i in indices:
             if i in known:
                 raise ModelError(
-                    f"{name}: {field}={i} is made twice; a tensor has one source. Fetch the file again"
+                    f"{name}: {field}={i} is made twice; a tensor has one source. "
+                    "Fetch the file again"
                 )
             known.add(i)
 
@@ -354,8 +377,8 @@ def _check_order(model: Model, name: str) -> None:
         for i in indices:
             if i != -1 and i not in known:
                 raise ModelError(
-                    f"{name}: {field}={i} is used before it is made; operators come in topological order. "
-                    "Fetch the file again"
+                    f"{name}: {field}={i} is used before it is made; operators must come in "
+                    "topological order. Fetch the file again"
                 )
 
     check("inputs", model.inputs)

@@ -18,8 +18,9 @@ _PADDINGS = ("same", "valid")
 _ACTIVATIONS = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")
 _WEIGHT_FORMATS = ("default", "shuffled")
 
-# For each kind: the schema class of its options, and option name -> (method of that class, how to read it, value when
-# the options are absent). A tuple decodes an enumeration, `range` is an int of at least 1, a type is itself.
+# For each kind: the schema class of its options, and option name -> (method of that class, how to
+# read it, value when the options are absent). A tuple decodes an enumeration, `range` is an int of
+# at least 1, a type is itself.
 _Field = tuple[str, Any, Option]
 _ACTIVATION: dict[str, _Field] = {"activation": ("FusedActivationFunction", _ACTIVATIONS, "none")}
 _WINDOW: dict[str, _Field] = {
@@ -91,7 +92,8 @@ def read_options(
     expected = getattr(schema.BuiltinOptions, class_name)
     if union not in (0, expected):
         raise ModelError(
-            f"{field}.options_type={union} does not belong to {kind}; {expected} does. Fetch the file again"
+            f"{field}.options_type={union} does not belong to {kind}; {expected} does. "
+            "Fetch the file again"
         )
     reader = None
     if union == expected and table is not None:
@@ -110,7 +112,10 @@ def _decode(value: Any, form: Any, field: str) -> Option:
             return value
         if not 0 <= value < len(form):
             names = ", ".join(form)
-            raise ModelError(f"{field}={value} is not known; 0 to {len(form) - 1} are ({names})")
+            raise ModelError(
+                f"{field}={value} is not known; 0 to {len(form) - 1} are ({names}). "
+                "Fetch the file again"
+            )
         return str(form[value])
     if form is range and value < 1:
         raise ModelError(f"{field}={value} is not possible; 1 or more is. Fetch the file again")

@@ -143,7 +143,8 @@ def _modulo(b: Any, vec: Vec, x: Value, y: Value, floats: Floats) -> Any:
 
 
 def _convert(vec: Vec, x: np.ndarray) -> np.ndarray:
-    return x.astype(dtype(vec.scalar))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return x.astype(dtype(vec.scalar))
 
 
 def saturated(vec: Vec, x: np.ndarray) -> np.ndarray:

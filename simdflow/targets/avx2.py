@@ -14,6 +14,7 @@ from .base import Dot, Target
 from .portable import WIDENED
 
 NEEDS = ("avx2", "fma")
+WIDTH = 256
 
 # What LLVM takes for granted on a haswell and a virtual machine may hide: each is switched on or
 # off explicitly.
@@ -41,7 +42,7 @@ def avx2(has: Collection[str]) -> Target:
     optional = ",".join(f"{'+' if f in has else '-'}{f}" for f in (*OPTIONAL, "avxvnni"))
     return Target(
         name="avx2",
-        width=256,
+        width=WIDTH,
         registers=16,
         budget=14,
         dots=(*(FOURS if vnni else ()), *PAIRS, *WIDENED, Dot("bit", "bit", "i32", 32, uops=6.0)),
@@ -49,6 +50,7 @@ def avx2(has: Collection[str]) -> Target:
         cpu="haswell",
         features=f"{optional},+avx2,+fma",
         table=MappingProxyType(
-            x86.NATIVE_ROWS | {row.name: row for row in (x86.dot(vnni), x86.NARROW, x86.NARROW_ADD)}
+            x86.NATIVE_ROWS
+            | {row.name: row for row in (x86.dot(WIDTH, vnni), *x86.narrowing(WIDTH))}
         ),
     )

@@ -19,6 +19,7 @@ from .memory import rows
 from .portable import WIDENED
 
 NEEDS = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma")
+WIDTH = 512
 
 
 def _gather(vbmi: bool) -> Instruction:
@@ -61,7 +62,7 @@ def avx512(cpu: str, has: Collection[str], features: str) -> Target:
     bits = Dot("bit", "bit", "i32", 32, uops=1.5 if "avx512vpopcntdq" in has else 6.0)
     return Target(
         name="avx512",
-        width=512,
+        width=WIDTH,
         registers=32,
         budget=30,
         dots=(*(FOURS if vnni else ()), *PAIRS, *WIDENED, bits),
@@ -73,9 +74,8 @@ def avx512(cpu: str, has: Collection[str], features: str) -> Target:
             | {
                 row.name: row
                 for row in (
-                    x86.dot(vnni),
-                    x86.NARROW,
-                    x86.NARROW_ADD,
+                    x86.dot(WIDTH, vnni),
+                    *x86.narrowing(WIDTH),
                     _gather("avx512vbmi" in has),
                 )
             }

@@ -172,7 +172,7 @@ def concatenate(b: Any, parts: Sequence[Any]) -> Any:
 
 
 def convert(b: Any, vec: Vec, x: Value) -> Any:
-    """The same value in another type, which it fits (checked before); else an integer's low bits."""
+    """The same value in another type, which holds it (checked before); else its low bits."""
     t = llvm_type(vec)
     if x.scalar == vec.scalar:
         return x.llvm

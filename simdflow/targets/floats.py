@@ -18,7 +18,7 @@ Unary = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True)
 class Floats:
-    """Emissions on LLVM vectors: x * y + z, the nearest (even) integer, the next below and above."""
+    """Emissions on LLVM vectors: x * y + z, nearest even integer, next below and above."""
 
     multiply_add: Callable[[Any, Any, Any, Any], Any]
     round: Unary

@@ -109,8 +109,9 @@ def _horizontal(name: str, row: Instruction, function: Callable[..., Any]) -> In
     """Halves folded onto each other: the order of the sum is fixed by the number of lanes."""
 
     def meaning(vec: Vec, x: np.ndarray) -> np.ndarray:
-        while len(x) > 1:
-            x = function(x[: len(x) // 2], x[len(x) // 2 :])
+        with np.errstate(over="ignore", invalid="ignore"):
+            while len(x) > 1:
+                x = function(x[: len(x) // 2], x[len(x) // 2 :])
         return x
 
     def emit(b: Any, vec: Vec, x: Value) -> Any:

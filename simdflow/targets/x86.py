@@ -7,6 +7,7 @@ a CPU has, its file says.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..compiler.program import Vec
@@ -26,6 +27,7 @@ from .portable import rows
 
 NATIVE_ROWS = rows(NATIVE)
 
+REGISTERS = (128, 256, 512)
 # Intrinsics by the bits of their registers.
 _MULTIPLY_PAIRS = {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"}
 _PACK = {128: "sse2.{}.128", 256: "avx2.{}", 512: "avx512.{}.512"}
@@ -48,13 +50,16 @@ def multiply_fours(b: Any, acc: Value, unsigned: Value, signed: Value) -> Any:
     return call(b, name, acc.llvm.type, acc.llvm, unsigned.llvm, signed.llvm)
 
 
-def dot(vnni: bool) -> Instruction:
-    """The row `dot` with pmaddwd and FMA, and with vpdpbusd where there is VNNI."""
+def dot(width: int, vnni: bool) -> Instruction:
+    """The row `dot` with pmaddwd and FMA, and with vpdpbusd where there is VNNI.
+
+    LLVM cannot split these instructions: registers wider than `width` bits go to the portable row.
+    """
     portable = NATIVE_ROWS["dot"]
 
     def emit(b: Any, vec: Vec, acc: Value, x: Value, y: Value) -> Any:
         group, kinds = x.lanes // vec.lanes, {x.scalar, y.scalar}
-        if vec.scalar == "i32" and vec.lanes in (4, 8, 16):
+        if vec.scalar == "i32" and vec.lanes * 32 in REGISTERS and vec.lanes * 32 <= width:
             if group == 4 and kinds == {"u8", "i8"} and vnni:
                 unsigned, signed = (x, y) if x.scalar == "u8" else (y, x)
                 return multiply_fours(b, acc, unsigned, signed)
@@ -66,7 +71,7 @@ def dot(vnni: bool) -> Instruction:
 
 
 def _pack(b: Any, name: str, scalar: str, low: Any, high: Any) -> Any:
-    """Two registers saturated to elements of half the width, each 128 bits of one then the other."""
+    """Two registers saturated to half-width elements, 64 bits of each in every 128."""
     bits = low.type.count * low.type.element.width
     t = llvm_type(Vec(scalar, 2 * low.type.count))
     return call(b, f"llvm.x86.{_PACK[bits].format(name)}", t, low, high)
@@ -114,18 +119,33 @@ def _permuted_words(b: Any, packed: Any, order: list[int]) -> Any:
     return b.bitcast(shuffle(b, words, words, order), packed.type)
 
 
-def _emit_narrow_add(b: Any, vec: Vec, *args: Any) -> Any:
-    *parts, zero_point = args
-    zero_point, lanes = int(zero_point), parts[0].lanes
-    fits = (
-        vec.scalar in ("u8", "i8")
-        and abs(zero_point) <= MAX_PACKED_ADD
-        and all(p.scalar == "i32" for p in parts)
-        and lanes in (4, 8, 16)
-        and len(parts) > 1
+def narrowing(width: int) -> tuple[Instruction, Instruction]:
+    """The rows `narrow` and `narrow_add` by packs, for registers of up to `width` bits."""
+    narrow, narrow_add = NATIVE_ROWS["narrow"], NATIVE_ROWS["narrow_add"]
+
+    def fits(vec: Vec, parts: Sequence[Value]) -> bool:
+        bits = parts[0].lanes * 32
+        whole = bits in REGISTERS and bits <= width and len(parts) > 1
+        return whole and vec.scalar in ("u8", "i8") and all(p.scalar == "i32" for p in parts)
+
+    def emit_narrow(b: Any, vec: Vec, *parts: Value) -> Any:
+        return _packed(b, vec, parts, 0) if fits(vec, parts) else narrow.emit(b, vec, *parts)
+
+    def emit_narrow_add(b: Any, vec: Vec, *args: Any) -> Any:
+        *parts, zero_point = args
+        if fits(vec, parts) and abs(zero_point) <= MAX_PACKED_ADD:
+            return _packed(b, vec, parts, int(zero_point))
+        return narrow_add.emit(b, vec, *args)
+
+    return (
+        Instruction("narrow", narrow.meaning, emit_narrow),
+        Instruction("narrow_add", narrow_add.meaning, emit_narrow_add),
     )
-    if not fits:
-        return NATIVE_ROWS["narrow_add"].emit(b, vec, *args)
+
+
+def _packed(b: Any, vec: Vec, parts: Sequence[Value], zero_point: int) -> Any:
+    """The bytes of any number of i32 registers, by fours and twos."""
+    lanes = parts[0].lanes
     done = []
     for i in range(0, len(parts), 4):
         some = [p.llvm for p in parts[i : i + 4]]
@@ -146,13 +166,3 @@ def _emit_narrow_add(b: Any, vec: Vec, *args: Any) -> Any:
 def _padded(b: Any, x: Any, lanes: int) -> Any:
     n = x.type.count
     return x if n == lanes else shuffle(b, x, x, [min(i, n - 1) for i in range(lanes)])
-
-
-def _emit_narrow(b: Any, vec: Vec, *parts: Value) -> Any:
-    if vec.scalar not in ("u8", "i8") or len(parts) == 1:
-        return NATIVE_ROWS["narrow"].emit(b, vec, *parts)
-    return _emit_narrow_add(b, vec, *parts, 0)
-
-
-NARROW = Instruction("narrow", NATIVE_ROWS["narrow"].meaning, _emit_narrow)
-NARROW_ADD = Instruction("narrow_add", NATIVE_ROWS["narrow_add"].meaning, _emit_narrow_add)

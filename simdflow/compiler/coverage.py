@@ -1,0 +1,101 @@
+"""Proves that a bound nest's store writes every element of its output exactly once.
+
+An index is read as a number in mixed radix: `oc_block*16 + c` with c<16. Indices that are a
+bijection in another way are refused too, because no kernel needs them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..dsl.nest import Affine, LoopNest, Quotient
+from .scalars import fault
+
+
+def check_store(nest: LoopNest) -> None:
+    """KernelError when an element of the output is written twice, or never, or cannot be shown to
+    be written once.
+    """
+    store = nest.store
+    shape = nest.type_of(store.operand).shape
+    points = math.prod(a.extent for a in nest.grid if isinstance(a.extent, int))
+    shown = f"{store.operand}[{', '.join(map(str, store.index))}]"
+    reduced = {a.name for a in nest.axes if a.kind != "grid"}
+    used: set[str] = set()
+    for index in store.index:
+        used |= index.axes
+    assert not used & reduced, "parse lets no reduction axis into the output's index"
+    for a in nest.grid:
+        if a.name not in used and a.extent != 1:
+            raise fault(
+                nest,
+                store.line,
+                f"{shown} does not mention axis {a.name}<{a.extent}>, so every element is written "
+                f"{a.extent} times; once is allowed. Index with {a.name}, or reduce over it.",
+            )
+    if points != math.prod(shape):
+        much = "more than once" if points > math.prod(shape) else "not all"
+        raise fault(
+            nest,
+            store.line,
+            f"{shown}: {points} points write {math.prod(shape)} elements of {store.operand}, some "
+            f"{much}; every element is written exactly once. Correct the grid or the index.",
+        )
+    if points and not _mixed_radix(nest, shape):
+        raise fault(
+            nest,
+            store.line,
+            f"{shown} is not shown to write every element of {store.operand} exactly once; axes, "
+            "and sums "
+            "such as block*16 + c with c<16, are allowed. Rewrite the index.",
+        )
+
+
+def _mixed_radix(nest: LoopNest, shape: tuple[int, ...]) -> bool:
+    """Whether each position counts through its size in digits, and each digit of an axis is used
+    in one position.
+    """
+    digits: list[tuple[str, int, int]] = []
+    for index, n in zip(nest.store.index, shape, strict=True):
+        if index.const != 0:
+            return False
+        radix = []
+        for term, c in index.terms:
+            digit = _digit(nest, term)
+            if digit is None or not isinstance(c, int):
+                return False
+            digits.append(digit)
+            radix.append((c, digit[2]))
+        weight = 1
+        for c, extent in sorted(radix):
+            if extent != 1:
+                if c != weight:
+                    return False
+                weight *= extent
+        if weight != n:
+            return False
+    return all(_whole(a.name, a.extent, digits) for a in nest.grid)
+
+
+def _digit(nest: LoopNest, term: str | Quotient) -> tuple[str, int, int] | None:
+    """(axis, what one step of the digit is worth in the axis, how many values it has), or None."""
+    if isinstance(term, str):
+        return term, 1, nest.extents[term]
+    inner, divisor = term.inner, term.divisor
+    assert isinstance(divisor, int)
+    axis = next(iter(inner.axes))
+    extent = nest.extents[axis]
+    if inner != Affine.axis(axis) or extent % divisor:
+        return None
+    return (axis, divisor, extent // divisor) if term.op == "//" else (axis, 1, divisor)
+
+
+def _whole(axis: str, extent: object, digits: list[tuple[str, int, int]]) -> bool:
+    """Whether the digits of an axis are the whole axis, once: oc, or oc // 4 and oc % 4."""
+    weight = 1
+    for _, worth, count in sorted(d for d in digits if d[0] == axis):
+        if count != 1:
+            if worth != weight:
+                return False
+            weight *= count
+    return weight == extent

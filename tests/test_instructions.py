@@ -1,0 +1,262 @@
+"""Every row of every instruction table: its machine code against its numpy meaning.
+
+Each executable target is tried with all the types a row takes, at full and at odd widths, on data
+with the extremes of the type. What the assembly must and must not contain stands at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from instruction_code import Memory, Use, assembly, meaning, run
+
+from simdflow.compiler.program import Vec
+from simdflow.dsl.errors import TargetError
+from simdflow.dsl.types import SCALARS
+from simdflow.targets import Target, host_features, host_targets, target
+from simdflow.targets.avx2 import avx2
+from simdflow.targets.avx512 import avx512
+from simdflow.targets.emission import dtype, is_float
+from simdflow.targets.vectormath import MAX_ULP
+
+INTEGERS = ("u8", "i8", "u16", "i16", "u32", "i32", "i64")
+FLOATS = ("f32", "f64")
+
+
+def without(chosen: Target) -> Iterator[Target]:
+    """The same target on a CPU that lacks its optional instructions: they run here as well."""
+    has = host_features() - {"avx512vnni", "avx512vbmi", "avx512vpopcntdq", "avxvnni"}
+    if chosen.name == "avx512":
+        features = chosen.features
+        for gone in host_features() - has:
+            features = features.replace(f"+{gone}", f"-{gone}")
+        yield avx512("skylake-avx512", has, features)
+    if chosen.name == "avx2":
+        yield avx2(has)
+
+
+TARGETS = {t.name: t for t in host_targets()}
+TARGETS |= {f"{t.name}_bare": bare for t in host_targets() for bare in without(t)}
+
+
+def vectors(chosen: Target, scalar: str) -> tuple[Vec, ...]:
+    """A full register, a half, one lane, and twice a register."""
+    full = chosen.width // (8 if scalar == "bool" else SCALARS[scalar].bits)
+    return tuple(Vec(scalar, n) for n in sorted({1, full // 2, full, 2 * full}))
+
+
+def lane_by_lane(chosen: Target) -> Iterator[Use]:
+    both = (*INTEGERS, *FLOATS)
+    binary = {
+        **dict.fromkeys(("add", "sub", "mul", "floordiv", "mod", "max", "min"), both),
+        **dict.fromkeys(("max_into", "min_into"), both),
+        **dict.fromkeys(("and", "or", "xor"), (*INTEGERS, "bool")),
+        **dict.fromkeys(("shl", "shr"), INTEGERS),
+        "div": FLOATS,
+    }
+    unary = {
+        **dict.fromkeys(("neg", "abs", "copy"), both),
+        **dict.fromkeys(("round", "floor", "ceil", "sqrt"), FLOATS),
+        "splat": both,
+        "not": (*INTEGERS, "bool"),
+        **dict.fromkeys(MAX_ULP, ("f32",)),
+    }
+    for arity, listed in ((2, binary), (1, unary)):
+        for name, scalars in listed.items():
+            for scalar in scalars:
+                for vec in vectors(chosen, scalar):
+                    yield Use(name, vec, (vec,) * arity)
+    for scalar in both:
+        for vec in vectors(chosen, scalar):
+            mask = Vec("bool", vec.lanes)
+            for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+                yield Use(name, mask, (vec, vec))
+            yield Use("select", vec, (mask, vec, vec))
+            yield Use("tail", vec, (vec, vec, vec.lanes // 2))
+            yield Use("const", vec, (-1.5 if is_float(scalar) else 77,))
+    for vec in vectors(chosen, "u8"):
+        yield Use("flip", vec, (Vec("i8", vec.lanes),))
+
+
+def conversions(chosen: Target) -> Iterator[Use]:
+    scalars = (*INTEGERS, *FLOATS)
+    for have in scalars:
+        for want in scalars:
+            for vec in vectors(chosen, want):
+                source = (Vec(have, vec.lanes),)
+                yield Use("convert", vec, source)
+                if not is_float(want):
+                    yield Use("saturate", vec, source)
+                    if not is_float(have):
+                        yield Use("wrap", vec, source)
+    for want in scalars:
+        for vec in vectors(chosen, want):
+            yield Use("convert", vec, (Vec("bool", vec.lanes),))
+
+
+def reductions(chosen: Target) -> Iterator[Use]:
+    for lanes in {1, 4, 8, chosen.width // 32, chosen.width // 16}:
+        for a in ("u8", "i8", "i16"):
+            for b in ("u8", "i8", "i16"):
+                for group in (1, 2, 4):
+                    x, y = Vec(a, lanes * group), Vec(b, lanes * group)
+                    for acc in (Vec("i32", lanes), Vec("i16", lanes)):
+                        yield Use("dot", acc, (acc, x, y))
+        for scalar in FLOATS:
+            acc = Vec(scalar, lanes)
+            yield Use("dot", acc, (acc, acc, acc))
+        acc = Vec("i32", lanes)
+        yield Use("dotbits", acc, (acc, Vec("u8", 4 * lanes), Vec("u8", 4 * lanes)))
+        for parts in (1, 2, 3, 4, 6):
+            for want in ("u8", "i8", "i16"):
+                vec = Vec(want, parts * lanes)
+                yield Use("narrow", vec, (acc,) * parts)
+                for zero_point in (-128, 3, 255, 32512, -32513, 40000):
+                    yield Use("narrow_add", vec, (*(acc,) * parts, zero_point))
+    for scalar in (*INTEGERS, *FLOATS):
+        for vec in vectors(chosen, scalar):
+            for name in ("hadd", "hmax", "hmin"):
+                yield Use(name, Vec(scalar, 1), (vec,))
+
+
+def memory_rows(chosen: Target) -> Iterator[Use]:
+    for scalar in ("u8", "i8", "i16", "i32", "i64", "f32", "f64"):
+        here = Memory(scalar, 3)
+        for vec in vectors(chosen, scalar):
+            half = max(vec.lanes // 2, 1)
+            yield Use("load", vec, (here,))
+            yield Use("store", vec, (here, vec))
+            yield Use("broadcast", vec, (here, 1))
+            for valid in {half, vec.lanes - 1} - {0}:
+                yield Use("load", vec, (here, valid))
+                yield Use("store", vec, (here, vec, valid))
+            for stride in (2, 5):
+                yield Use("scatter", vec, (here, vec, stride, half))
+            yield Use("gather", vec, (here, 1, 3, 1, half, 1))
+            for group in {2, 4} if vec.lanes >= 4 else ():
+                yield Use("broadcast", vec, (here, group))
+                yield Use("broadcast", vec, (here, group, group - 1))
+                lanes = vec.lanes // group
+                for lane_stride, group_stride in ((1, 7), (1, 64), (5, 1), (3, 2)):
+                    for valid in (group, group - 1, 1):
+                        for some in {lanes, max(lanes // 2, 1)}:
+                            strides = (group, lane_stride, group_stride)
+                            yield Use("gather", vec, (here, *strides, some, valid))
+            yield Use("lookup", vec, (here, Vec("u8", vec.lanes)))
+    for vec in vectors(chosen, "bool"):
+        for valid in {1, vec.lanes - 1, vec.lanes} - {0}:
+            yield Use("store_bits", vec, (Memory("u8", 3), vec, valid))
+
+
+@cache
+def uses(name: str) -> dict[str, list[Use]]:
+    """Every use tried, by row."""
+    chosen = TARGETS[name]
+    found: dict[str, list[Use]] = {}
+    for family in (lane_by_lane, conversions, reductions, memory_rows):
+        for use in family(chosen):
+            found.setdefault(use.name, []).append(use)
+    return found
+
+
+CASES = [(name, row) for name in TARGETS for row in uses(name)]
+
+
+def extremes(scalar: str) -> st.SearchStrategy:
+    if scalar == "bool":
+        return st.booleans()
+    if is_float(scalar):
+        bits = SCALARS[scalar].bits
+        info = np.finfo(dtype(scalar))
+        special = [0.0, -0.0, 0.5, 1.5, 2.5, -0.5, 127.5, 255.5, -128.5, 2.0**23 + 1, 1e9, -1e18]
+        special += [float(v) for v in (info.max, info.min, info.tiny, info.smallest_subnormal)]
+        special += [np.inf, -np.inf, np.nan]
+        return st.sampled_from(special) | st.floats(width=bits, allow_nan=False)
+    s = SCALARS[scalar]
+    low, high = int(s.low), int(s.high)
+    near = {low, low + 1, high, high - 1, 0, 1, 2, 127, 128, 255, 32767, 32768} | {-1, -128, -129}
+    return st.sampled_from(sorted(v for v in near if low <= v <= high)) | st.integers(low, high)
+
+
+def arrays(vec: Vec) -> st.SearchStrategy:
+    values = extremes(vec.scalar)
+    return hnp.arrays(dtype(vec.scalar), vec.lanes, elements=values, fill=values)
+
+
+MEMORY_SIZE = 1024
+
+
+@st.composite
+def operands(draw: st.DrawFn, use: Use) -> list[np.ndarray]:
+    """Arrays for the registers and memories of a use, inside what the row promises to take."""
+    found = []
+    for a in use.arguments:
+        if isinstance(a, Vec):
+            found.append(draw(arrays(a)))
+        elif isinstance(a, Memory):
+            found.append(draw(arrays(Vec(a.scalar, MEMORY_SIZE))))
+    return defined(use, found)
+
+
+def defined(use: Use, found: list[np.ndarray]) -> list[np.ndarray]:
+    """The same, without what the compiler proves never to happen."""
+    scalar = use.vec.scalar
+    if use.name in ("floordiv", "mod") and not is_float(scalar):
+        x, y = found
+        y[y == 0] = 1
+        x[(y == y.dtype.type(-1)) & (x == np.iinfo(x.dtype).min)] = 5
+    if use.name in ("shl", "shr"):
+        found[1] %= SCALARS[scalar].bits
+    if use.name in ("max_into", "min_into") and is_float(scalar):
+        found[0][np.isnan(found[0])] = 0
+    if use.name == "dot" and is_float(scalar):
+        found = [np.where(np.abs(x) < 1e6, x, 1).astype(x.dtype) for x in found]
+    if use.name == "convert" and not is_float(scalar) and found[0].dtype.kind == "f":
+        s = SCALARS[scalar]
+        edge = 2.0 ** min(s.bits - 1, 22)
+        x = found[0]
+        found = [np.where((x >= max(s.low, -edge)) & (x < edge), x, 0).astype(x.dtype)]
+    return found
+
+
+def same(use: Use, got: np.ndarray, wanted: np.ndarray, given: list[np.ndarray]) -> bool:
+    if use.name in MAX_ULP:
+        return ulps(got, wanted).max() <= MAX_ULP[use.name]
+    if use.name == "dot" and is_float(use.vec.scalar):
+        acc, x, y = (v.astype(np.float64) for v in given)
+        slack = 4 * np.finfo(got.dtype).eps * (np.abs(acc) + np.abs(x * y))
+        return bool((np.abs(got - wanted) <= slack).all())
+    return np.array_equal(got, wanted, equal_nan=got.dtype.kind == "f")
+
+
+def ulps(got: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """How many f32 values apart; NaN and NaN are 0, NaN and a number are many."""
+
+    def line(x: np.ndarray) -> np.ndarray:
+        bits = x.view(np.int32).astype(np.int64)
+        return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+
+    nan = np.isnan(got), np.isnan(wanted)
+    apart = np.abs(line(got) - line(wanted))
+    return np.where(nan[0] & nan[1], 0, np.where(nan[0] ^ nan[1], 2**31, apart))
+
+
+@pytest.mark.parametrize(("name", "row"), CASES, ids=[f"{n}-{r}" for n, r in CASES])
+@given(data=st.data())
+def test_code_does_what_the_meaning_says(name: str, row: str, data: st.DataObject) -> None:
+    use = data.draw(st.sampled_from(uses(name)[row]))
+    given_arrays = data.draw(operands(use))
+    by_numpy = [a.copy() for a in given_arrays]
+    wanted = meaning(TARGETS[name], use, *by_numpy)
+    got = run(TARGETS[name], use, *given_arrays)
+    if wanted is None:
+        assert np.array_equal(given_arrays[0], by_numpy[0], equal_nan=is_float(use.arguments[0].scalar))
+    else:
+        assert wanted.dtype == got.dtype and wanted.shape == got.shape
+        assert same(use, got, wanted, given_arrays), f"{got} is not {wanted}"
