@@ -207,8 +207,7 @@ def affine(scope: Scope, node: ast.expr) -> Affine:
         raise scope.source.error(
             node,
             f"index={unparsed(node)} is not affine in the loop axes {', '.join(scope.axes)}; sums "
-            "of "
-            "axes times sizes, and // and % by sizes, are allowed. Rewrite the index.",
+            "of axes times sizes, and // and % by sizes, are allowed. Rewrite the index.",
         )
     return found
 

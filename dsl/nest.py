@@ -79,7 +79,8 @@ class Quotient:
     divisor: Size
 
     def __str__(self) -> str:
-        return f"({self.inner}) {self.op} {self.divisor}"
+        plain = str(self.inner) in self.inner.axes
+        return f"{self.inner if plain else f'({self.inner})'} {self.op} {self.divisor}"
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Affine:
             parts.append(shown if c == 1 else f"{shown}*{c}")
         if self.const != 0 or not parts:
             parts.append(str(self.const))
-        return " + ".join(parts)
+        return " + ".join(parts).replace(" + -", " - ")
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,12 @@ def parse(function: Any) -> LoopNest:
         del body[0]
     scope.operands = _ranks(source, operands)
     at = next((i for i, s in enumerate(body) if isinstance(s, ast.For)), len(body))
-    for s in body[:at]:
-        _name_size(scope, s)
     if at == len(body):
         raise source.error(
             None, "no loop; a kernel is one `for ... in sf.grid(out.shape):`. Write the loop."
         )
+    for s in body[:at]:
+        _name_size(scope, s)
     for s in body[at + 1 :]:
         if isinstance(s, ast.For):
             raise source.error(

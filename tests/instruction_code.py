@@ -33,7 +33,7 @@ Argument = Vec | Memory | int | float
 
 @dataclass(frozen=True)
 class Use:
-    """One use of a row: `name(arguments)` giving `vec`; a store gives nothing and `vec` is what it stores."""
+    """One use of a row: `name(arguments)` giving `vec`; of a store, `vec` is what it stores."""
 
     name: str
     vec: Vec
@@ -107,7 +107,9 @@ def assembly(target: Target, use: Use) -> list[str]:
     return [
         line.removeprefix("{vex}").strip().replace("\t", " ")
         for line in lines
-        if line and not line.startswith((".", "#")) and not line.split("#")[0].rstrip().endswith(":")
+        if line
+        and not line.startswith((".", "#"))
+        and not line.split("#")[0].rstrip().endswith(":")
     ]
 
 

@@ -37,6 +37,7 @@ class FileOperator:
     outputs: tuple[int, ...]
     options: str = ""
     fields: dict[str, float] = field(default_factory=dict)
+    version: int = 2
 
 
 def write(
@@ -94,7 +95,14 @@ def write(
         )
     codes, steps = [], []
     for i, op in enumerate(operators):
-        codes.append(table("OperatorCode", BuiltinCode=op.code, Version=1))
+        codes.append(
+            table(
+                "OperatorCode",
+                DeprecatedBuiltinCode=min(op.code, 127),
+                BuiltinCode=op.code,
+                Version=op.version,
+            )
+        )
         options = table(op.options, **op.fields) if op.options else None
         steps.append(
             table(

@@ -7,15 +7,14 @@ folder, no more.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simdflow.frontends.tflite import Model, Operator, Tensor
 from simdflow.ops import reference as ref
 
-Values = dict[int, NDArray[np.generic]]
+Values = dict[int, np.ndarray]
 
 
-def run(model: Model, x: NDArray[np.generic], rounding: str = "float") -> list[NDArray[np.generic]]:
+def run(model: Model, x: np.ndarray, rounding: str = "float") -> list[np.ndarray]:
     """The outputs of `model` for `x` [batch, ...], the batch replacing the leading 1 of every
     activation.
     """
@@ -36,13 +35,11 @@ def _quant(tensor: Tensor) -> tuple[float, int]:
     return float(tensor.scale[0]), int(tensor.zero_point[0])
 
 
-def _activate(out: NDArray[np.generic], activation: object) -> NDArray[np.generic]:
+def _activate(out: np.ndarray, activation: object) -> np.ndarray:
     return {"none": lambda v: v, "relu": ref.relu, "relu6": ref.relu6}[str(activation)](out)
 
 
-def _finish(
-    model: Model, op: Operator, acc: NDArray[np.generic], rounding: str
-) -> NDArray[np.generic]:
+def _finish(model: Model, op: Operator, acc: np.ndarray, rounding: str) -> np.ndarray:
     """Activation of a float sum, or requantization of an integer one."""
     x, w = (model.tensors[i] for i in op.inputs[:2])
     y = model.tensors[op.outputs[0]]
@@ -59,7 +56,7 @@ def _finish(
     return ref.requantize_fixed(acc, q, shift, zy, low, high)
 
 
-def _product(model: Model, op: Operator, values: Values, rounding: str) -> NDArray[np.generic]:
+def _product(model: Model, op: Operator, values: Values, rounding: str) -> np.ndarray:
     x, w = values[op.inputs[0]], values[op.inputs[1]]
     bias = values[op.inputs[2]] if len(op.inputs) > 2 and op.inputs[2] >= 0 else None
     if x.dtype.kind == "i":
@@ -76,7 +73,7 @@ def _product(model: Model, op: Operator, values: Values, rounding: str) -> NDArr
     return _finish(model, op, acc, rounding)
 
 
-def _add(model: Model, op: Operator, values: Values, rounding: str) -> NDArray[np.generic]:
+def _add(model: Model, op: Operator, values: Values, rounding: str) -> np.ndarray:
     a, b = (values[i] for i in op.inputs)
     y = model.tensors[op.outputs[0]]
     if y.dtype.kind == "f":
@@ -86,7 +83,7 @@ def _add(model: Model, op: Operator, values: Values, rounding: str) -> NDArray[n
     return ref.quantized_add(a, b, *quants, *bounds, rounding=rounding)
 
 
-def _average(model: Model, op: Operator, values: Values, rounding: str) -> NDArray[np.generic]:
+def _average(model: Model, op: Operator, values: Values, rounding: str) -> np.ndarray:
     x = values[op.inputs[0]]
     kernel = int(op.option("kernel_h")), int(op.option("kernel_w"))
     stride = int(op.option("stride_h")), int(op.option("stride_w"))
@@ -99,30 +96,30 @@ def _average(model: Model, op: Operator, values: Values, rounding: str) -> NDArr
     return ref.quantized_avg_pool2d(x, kernel, stride, str(op.option("padding")), *bounds)
 
 
-def _mean(model: Model, op: Operator, values: Values, rounding: str) -> NDArray[np.generic]:
+def _mean(model: Model, op: Operator, values: Values, rounding: str) -> np.ndarray:
     assert values[op.inputs[1]].tolist() == [1, 2]
     quants = [_quant(model.tensors[i]) for i in (op.inputs[0], op.outputs[0])]
     return ref.quantized_global_avg_pool2d(values[op.inputs[0]], *quants, rounding=rounding)
 
 
-def _softmax(model: Model, op: Operator, values: Values, rounding: str) -> NDArray[np.generic]:
+def _softmax(model: Model, op: Operator, values: Values, rounding: str) -> np.ndarray:
     x, beta = values[op.inputs[0]], float(op.option("beta"))
     if x.dtype.kind == "f":
         return ref.softmax(x, beta)
     return ref.quantized_softmax(x, _quant(model.tensors[op.inputs[0]])[0], beta)
 
 
-def _pad(model: Model, op: Operator, values: Values, rounding: str) -> NDArray[np.generic]:
+def _pad(model: Model, op: Operator, values: Values, rounding: str) -> np.ndarray:
     x = values[op.inputs[0]]
     zero = _quant(model.tensors[op.inputs[0]])[1] if x.dtype.kind == "i" else 0
     return ref.pad(x, tuple((int(a), int(b)) for a, b in values[op.inputs[1]]), zero)
 
 
-def _transpose(model: Model, op: Operator, values: Values, rounding: str) -> NDArray[np.generic]:
+def _transpose(model: Model, op: Operator, values: Values, rounding: str) -> np.ndarray:
     return values[op.inputs[0]].transpose(values[op.inputs[1]])
 
 
-def _reshape(model: Model, op: Operator, values: Values, rounding: str) -> NDArray[np.generic]:
+def _reshape(model: Model, op: Operator, values: Values, rounding: str) -> np.ndarray:
     return values[op.inputs[0]]
 
 

@@ -63,9 +63,7 @@ def quantize_multiplier(real: ArrayLike) -> tuple[Int, Int]:
 
 
 def _doubling_high_product(a: Int, b: Int) -> Int:
-    """a*b / 2^31 rounded to nearest, ties away from zero except that negative ties go up
-    (gemmlowp's SQRDMULH).
-    """
+    """a*b / 2^31 rounded to nearest, ties up, saturated at 2^31 - 1 (gemmlowp's SQRDMULH)."""
     product = a * b
     nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     quotient = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))

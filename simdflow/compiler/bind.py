@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
-from ..dsl.errors import OperandError
+from ..dsl.errors import KernelError, OperandError
 from ..dsl.nest import (
     Affine,
     Axis,
@@ -36,6 +38,8 @@ from ..dsl.nest import (
 from ..dsl.types import OperandType, bit
 from .extents import inferred, output_shape, simple_index, simplified
 from .scalars import fault, is_plain, is_truth, numbered, scalar_of, typed, typed_store
+
+T = TypeVar("T")
 
 
 def bind(
@@ -164,11 +168,11 @@ def _constants(
     values: dict[str, int | float] = dict(nest.constants)
     for name, value in given.items():
         if name not in values:
-            known = ", ".join(values) or "none"
+            known = f"constants are {', '.join(values)}" if values else "it has none"
             raise fault(
                 nest,
                 0,
-                f"{name}={value!r} is not a constant of this kernel; constants are {known}.",
+                f"{name}={value!r} is not a constant of this kernel; {known}. Remove it.",
             )
         default = values[name]
         if isinstance(value, (np.bool_, np.integer, np.floating)):
@@ -203,8 +207,7 @@ def _with_types(nest: LoopNest, types: Mapping[str, OperandType]) -> LoopNest:
         if kind is not None and len(kind.shape) != rank:
             raise OperandError(
                 f"{nest.name}: {o.name}={kind} has {len(kind.shape)} axes; the nest indexes it "
-                "with "
-                f"{rank}. Pass an operand of {rank} axes."
+                f"with {rank}. Pass an operand of {rank} axes."
             )
     operands = tuple(replace(o, type=types.get(o.name)) for o in nest.operands)
     return replace(nest, operands=operands)
@@ -237,31 +240,37 @@ def _mapped(nest: LoopNest, change: Callable[[Expr], Expr]) -> LoopNest:
 
 
 def _typed(nest: LoopNest) -> LoopNest:
-    """The nest with every plain number folded and typed, and names of plain numbers replaced by
-    them.
-    """
+    """The nest with every plain number folded and typed, and names of plain numbers replaced."""
     r = nest.reduction
     if r is not None:
-        nest = replace(nest, reduction=replace(r, init=_initial(nest)))
-        nest = replace(nest, reduction=replace(r, init=_initial(nest), value=_value(nest)))
-    lets: tuple[Let, ...] = ()
-    pending = nest.epilogue
+        init = _located(nest, r.line, lambda: _initial(nest))
+        value = _located(nest, r.line, lambda: _value(nest))
+        nest = replace(nest, reduction=replace(r, init=init, value=value))
     numbers: dict[str, Expr] = {}
 
     def put(e: Expr) -> Expr:
         return numbers.get(e.name, e) if isinstance(e, Ref) else e
 
+    pending, nest = nest.epilogue, replace(nest, epilogue=())
     for let in pending:
-        nest = replace(nest, epilogue=lets)
-        value = typed(rewrite(let.value, put), nest)
+        value = _located(nest, let.line, partial(typed, rewrite(let.value, put), nest))
         if is_plain(value):
             numbers[let.name] = value
         else:
-            lets = (*lets, replace(let, value=value))
-    nest = replace(nest, epilogue=lets)
+            nest = replace(nest, epilogue=(*nest.epilogue, replace(let, value=value)))
     store = replace(nest.store, value=rewrite(nest.store.value, put))
-    nest = replace(nest, store=typed_store(store, nest))
-    return _used_lets(nest)
+    store = _located(nest, store.line, partial(typed_store, store, nest))
+    return _used_lets(replace(nest, store=store))
+
+
+def _located(nest: LoopNest, line: int, make: Callable[[], T]) -> T:
+    """What `make` gives; an error of an expression that is not in the nest yet gets its line."""
+    try:
+        return make()
+    except KernelError as e:
+        if e.line:
+            raise
+        raise fault(nest, line, str(e).removeprefix(f"{nest.name}: ")) from None
 
 
 def _used_lets(nest: LoopNest) -> LoopNest:

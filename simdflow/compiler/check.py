@@ -16,11 +16,10 @@ from ..dsl.nest import Affine, Call, Cast, Const, Expr, Load, Lookup, LoopNest, 
 from ..dsl.types import bit, i64
 from .coverage import check_store
 from .ranges import ANY, BOOLEANS, accumulated, range_of, terms, truncated
-from .scalars import fault, is_truth, scalar_of
+from .scalars import FLOATS, fault, is_truth, line_of, scalar_of
 
 __all__ = ["check", "range_of"]
 
-FLOATS = ("div", "round", "floor", "ceil", "exp", "log", "tanh", "erf", "sigmoid", "sqrt", "rsqrt")
 INTEGERS = ("floordiv", "mod", "shl", "shr", "and", "or", "xor")
 # The largest iteration space that is enumerated when interval bounds of a quotient are too wide.
 ENUMERATED = 1 << 22
@@ -33,6 +32,7 @@ def check(nest: LoopNest) -> None:
     the mistake.
     """
     _storage(nest)
+    _inputs_only(nest)
     r = nest.reduction
     if r is not None:
         for e in (r.init, r.value):
@@ -64,6 +64,17 @@ def _storage(nest: LoopNest) -> None:
             )
 
 
+def _inputs_only(nest: LoopNest) -> None:
+    for e in (e for x in nest.expressions() for e in walk(x)):
+        if isinstance(e, (Load, Lookup)) and e.operand == nest.out.name:
+            raise fault(
+                nest,
+                line_of(e, nest),
+                f"{e} reads the output; a nest reads inputs and writes its output once. "
+                "Pass what it should read as another operand.",
+            )
+
+
 def _indices(nest: LoopNest, operand: str, index: tuple[Affine, ...], line: int) -> None:
     """Every index inside its operand for every point of the axes it mentions."""
     shape = nest.type_of(operand).shape
@@ -75,14 +86,13 @@ def _indices(nest: LoopNest, operand: str, index: tuple[Affine, ...], line: int)
         if low >= 0 and high < n:
             continue
         bad = high if high >= n else low
+        border = f", or give {operand} a border" if operand != nest.out.name else ""
         over = ", ".join(f"{a}<{e}" for a, e in extents.items()) or "no axis"
         raise fault(
             nest,
             line,
             f"index={i} of {operand} reaches {bad} with {over}; axis {axis} of {operand} has size "
-            f"{n}, "
-            f"so 0 to {n - 1} is allowed. Correct the index or the extents, or give {operand} a "
-            "border.",
+            f"{n}, so 0 to {n - 1} is allowed. Correct the index or the extents{border}.",
         )
 
 
@@ -130,13 +140,6 @@ def _expression(nest: LoopNest, expr: Expr, line: int) -> None:
 
 
 def _load(nest: LoopNest, e: Load, line: int) -> None:
-    if e.operand == nest.out.name:
-        raise fault(
-            nest,
-            line,
-            f"{e} reads the output; a nest reads inputs and writes its output once. "
-            "Pass what it should read as another operand.",
-        )
     compressed = [a for a in nest.axes if a.of == e.operand]
     if compressed and e.index != (compressed[0].row, Affine.axis(compressed[0].name)):
         a = compressed[0]
@@ -271,12 +274,13 @@ def _reduction(nest: LoopNest) -> None:
     scalar = scalar_of(r.value, nest)
     wider = scalar.is_float and scalar.bits > r.scalar.bits
     if scalar.is_float != r.scalar.is_float or wider:
+        kind = "f32" if scalar.is_float else "i32"
+        other = "" if kind == r.scalar.name else f", or declare {r.name} = sf.{kind}(0)"
         raise fault(
             nest,
             r.line,
             f"{r.name}={r.scalar} takes {scalar} {r.value}; mixed types meet only through a cast. "
-            f"Write sf.{r.scalar}(...), or declare {r.name} = "
-            f"sf.{'f32' if scalar.is_float else 'i32'}(0).",
+            f"Write sf.{r.scalar}(...){other}.",
         )
     if r.scalar.is_float or r.wrap:
         return
@@ -307,7 +311,13 @@ def _stored(nest: LoopNest) -> None:
     truth = is_truth(store.value, nest)
     found = scalar_of(store.value, nest)
     if truth and out != bit:
-        _number(nest, store.value, store.line, store.value)
+        raise fault(
+            nest,
+            store.line,
+            f"{store.operand}={out} is given the condition {store.value}; conditions are stored "
+            "into "
+            "bit. Write `1 if ... else 0`.",
+        )
     if not truth and found != out:
         raise fault(
             nest,

@@ -34,12 +34,13 @@ def check_store(nest: LoopNest) -> None:
                 f"{a.extent} times; once is allowed. Index with {a.name}, or reduce over it.",
             )
     if points != math.prod(shape):
-        much = "more than once" if points > math.prod(shape) else "not all"
+        size = math.prod(shape)
+        which = "some are written more than once" if points > size else "some are never written"
         raise fault(
             nest,
             store.line,
-            f"{shown}: {points} points write {math.prod(shape)} elements of {store.operand}, some "
-            f"{much}; every element is written exactly once. Correct the grid or the index.",
+            f"{shown}: {points} points for {size} elements of {store.operand}, so {which}; every "
+            "element is written exactly once. Correct the grid or the index.",
         )
     if points and not _mixed_radix(nest, shape):
         raise fault(

@@ -35,8 +35,7 @@ def inferred(nest: LoopNest, loads: tuple[Load, ...]) -> LoopNest:
                 nest,
                 0,
                 f"axis={names} is not bounded by an index of an input, so {nest.out.name}'s shape "
-                "cannot "
-                f"be inferred; an index such as x[{unknown[0].name}] would bound it. "
+                f"cannot be inferred; an index such as x[{unknown[0].name}] would bound it. "
                 f"Pass {nest.out.name}.",
             )
         extents |= new

@@ -7,6 +7,7 @@ type; other mistakes are `check`'s.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ..dsl.nest import Call, Cast, Const, Expr, Load, Lookup, LoopNest, Ref, Sto
 from ..dsl.types import Exact, Scalar, bit, f32, f64, i32, i64
 from .ranges import BOOLEANS, range_of
 
+FLOATS = ("div", "round", "floor", "ceil", "exp", "log", "tanh", "erf", "sigmoid", "sqrt", "rsqrt")
 KEEPS = ("min", "max", "select")
 _FOLD: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -96,14 +98,15 @@ def _computed(expr: Expr, nest: LoopNest, memo: dict[Expr, Scalar]) -> Scalar:
     args = expr.args[1:] if expr.op == "select" else expr.args
     found = [_scalar(a, nest, memo) for a in args]
     floats = [s for s in found if s.is_float]
-    if floats:
-        return max(floats, key=lambda s: s.bits)
+    if floats or expr.op in FLOATS:
+        return max(floats, key=lambda s: s.bits, default=f32)
     if expr.op in KEEPS and found[0] == found[1]:
         return found[0]
     low, high = range_of(expr, nest)
     if i64 not in found and i32.low <= low and high <= i32.high:
         return i32
-    if not (i64.low <= low and high <= i64.high):
+    # An infinite range has another cause (a divisor that can be 0, a shift too far): check's.
+    if math.isfinite(low) and math.isfinite(high) and not i64.low <= low <= high <= i64.high:
         raise fault(
             nest,
             line_of(expr, nest),

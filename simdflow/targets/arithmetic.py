@@ -162,10 +162,8 @@ def saturated(vec: Vec, x: np.ndarray) -> np.ndarray:
 
 def emit_saturate(b: Any, vec: Vec, x: Value) -> Any:
     """Clamp to what both types hold, then change the width."""
-    t = llvm_type(vec)
     if is_float(x.scalar):
-        kind = "si" if is_signed(vec.scalar) else "ui"
-        return call(b, f"llvm.fpto{kind}.sat.{suffix(t)}.{suffix(x.llvm.type)}", t, x.llvm)
+        return _truncated(b, vec, x)
     wanted, have = SCALARS[vec.scalar], SCALARS[x.scalar]
     here, value = Vec(x.scalar, x.lanes), x
     for op, bound, needed in (
@@ -177,6 +175,27 @@ def emit_saturate(b: Any, vec: Vec, x: Value) -> Any:
             beyond = _integer_compare(b, op, value, limit)
             value = Value(b.select(beyond, limit, value.llvm), x.scalar, x.lanes)
     return convert(b, vec, value)
+
+
+def _truncated(b: Any, vec: Vec, x: Value) -> Any:
+    """A float toward zero into an integer that saturates; NaN is 0."""
+    t, wanted = llvm_type(vec), SCALARS[vec.scalar]
+    if wanted.bits == 64 or vec.scalar == "u32":
+        kind = "si" if is_signed(vec.scalar) else "ui"
+        return call(b, f"llvm.fpto{kind}.sat.{suffix(t)}.{suffix(x.llvm.type)}", t, x.llvm)
+    # LLVM takes that intrinsic apart lane by lane on x86, so it is spelled out for the others.
+    here = Vec(x.scalar, x.lanes)
+    edges = Vec("i32", x.lanes)
+    below_limit = 2.0**31 - (128 if x.scalar == "f32" else 1)  # the largest float under 2^31
+    low, high = float(wanted.low), min(float(wanted.high), below_limit)
+    number = b.select(b.fcmp_ordered("ord", x.llvm, x.llvm), x.llvm, zeros(x.llvm.type))
+    for op, limit in (("<", constant(here, low)), (">", constant(here, high))):
+        number = b.select(b.fcmp_ordered(op, number, limit), limit, number)
+    whole = b.fptosi(number, llvm_type(edges))
+    if high < wanted.high:
+        over = b.fcmp_ordered(">", x.llvm, constant(here, high))
+        whole = b.select(over, constant(edges, int(wanted.high)), whole)
+    return convert(b, vec, Value(whole, "i32", vec.lanes))
 
 
 def _flip(vec: Vec, x: np.ndarray) -> np.ndarray:
@@ -197,12 +216,24 @@ def emit_splat(b: Any, vec: Vec, x: Value) -> Any:
     return shuffle(b, x.llvm, x.llvm, [0] * vec.lanes)
 
 
+def _round_saturate(vec: Vec, x: np.ndarray) -> np.ndarray:
+    return saturated(vec, np.rint(x))
+
+
+def _emit_round_saturate(b: Any, vec: Vec, x: Value, floats: Floats) -> Any:
+    """saturate(round(x)): the last step of a requantization, one instruction on some CPUs."""
+    return emit_saturate(b, vec, Value(floats.round(b, x.llvm), x.scalar, x.lanes))
+
+
 def rounding(floats: Floats) -> tuple[Instruction, ...]:
     """The rows that round: round (to even), floor, ceil, floordiv and mod, as this CPU does it."""
     return (
         Instruction("floordiv", _exact(_floor_quotient), partial(_floor_division, floats=floats)),
         Instruction("mod", _exact(_remainder), partial(_modulo, floats=floats)),
         Instruction("round", _exact(np.rint), lambda b, vec, x: floats.round(b, x.llvm)),
+        Instruction(
+            "round_saturate", _round_saturate, partial(_emit_round_saturate, floats=floats)
+        ),
         Instruction("floor", _exact(np.floor), lambda b, vec, x: floats.floor(b, x.llvm)),
         Instruction("ceil", _exact(np.ceil), lambda b, vec, x: floats.ceil(b, x.llvm)),
     )

@@ -51,6 +51,9 @@ def avx2(has: Collection[str]) -> Target:
         features=f"{optional},+avx2,+fma",
         table=MappingProxyType(
             x86.NATIVE_ROWS
-            | {row.name: row for row in (x86.dot(WIDTH, vnni), *x86.narrowing(WIDTH))}
+            | {
+                row.name: row
+                for row in (x86.dot(WIDTH, vnni), *x86.narrowing(WIDTH), *x86.to_integers(WIDTH))
+            }
         ),
     )

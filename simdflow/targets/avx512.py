@@ -15,7 +15,7 @@ from . import x86
 from .avx2 import FOURS, PAIRS
 from .base import Dot, Instruction, Target
 from .emission import Pointer, concatenate, llvm_type, shuffle
-from .memory import rows
+from .memory import MASKED, rows
 from .portable import WIDENED
 
 NEEDS = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma")
@@ -40,6 +40,7 @@ def _gather(vbmi: bool) -> Instruction:
         if shape != (4, 1, 64, 1):
             return portable.emit(b, vec, p, group, lane_stride, group_stride, lanes, valid)
         whole = concatenate(b, rows(b, vec, p, group, group_stride, lanes, valid))
+        whole = _in_one_register(b, whole)
         if vbmi:
             return shuffle(b, whole, whole, [16 * g + i for i in range(16) for g in range(4)])
         # Without vpermb: words to their 128 bits, then the bytes inside them.
@@ -50,6 +51,13 @@ def _gather(vbmi: bool) -> Instruction:
         return shuffle(b, placed, placed, order)
 
     return Instruction("gather", portable.meaning, emit)
+
+
+def _in_one_register(b: Any, x: Any) -> Any:
+    """x, which LLVM then cannot see through: it would make eleven small shuffles of one large."""
+    from llvmlite import ir
+
+    return b.asm(ir.FunctionType(x.type, [x.type]), "", "=v,0", [x], side_effect=False)
 
 
 def avx512(cpu: str, has: Collection[str], features: str) -> Target:
@@ -76,6 +84,8 @@ def avx512(cpu: str, has: Collection[str], features: str) -> Target:
                 for row in (
                     x86.dot(WIDTH, vnni),
                     *x86.narrowing(WIDTH),
+                    *x86.to_integers(WIDTH),
+                    *MASKED,
                     _gather("avx512vbmi" in has),
                 )
             }

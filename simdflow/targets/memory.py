@@ -45,10 +45,25 @@ def _load(vec: Vec, memory: np.ndarray, offset: int, valid: int | None = None) -
 
 
 def emit_load(b: Any, vec: Vec, p: Pointer, valid: int | None = None) -> Any:
-    """The lanes after p; those past `valid` are 0 and not read."""
-    t = llvm_type(vec)
+    """The lanes after p; those past `valid` are 0 and not read: two loads that may overlap."""
     if valid is None or valid == vec.lanes:
-        return b.load(at(b, p, 0, t), align=p.bytes)
+        return b.load(at(b, p, 0, llvm_type(vec)), align=p.bytes)
+    n = 1 << (valid.bit_length() - 1)
+    part = llvm_type(Vec(vec.scalar, n))
+    first = b.load(at(b, p, 0, part), align=p.bytes)
+    last = b.load(at(b, p, valid - n, part), align=p.bytes)
+    # Lane i is first[i], or last[i - (valid - n)], which is place n + that of the two in a row.
+    inside = [i if i < n else 2 * n - valid + i for i in range(min(valid, 2 * n))]
+    both = shuffle(b, first, last, [*inside, *([0] * (vec.lanes - valid))])
+    beyond = [vec.lanes + i for i in range(valid, vec.lanes)]
+    return shuffle(b, both, zeros(both.type), [*range(valid), *beyond])
+
+
+def emit_masked_load(b: Any, vec: Vec, p: Pointer, valid: int | None = None) -> Any:
+    """The same in one load, for a CPU with a mask for each lane."""
+    if valid is None or valid == vec.lanes:
+        return emit_load(b, vec, p)
+    t = llvm_type(vec)
     name = f"llvm.masked.load.{suffix(t)}.p0"
     return call(b, name, t, at(b, p, 0, t), lane_mask(vec.lanes, valid), zeros(t))
 
@@ -150,12 +165,25 @@ def _store(
 
 
 def emit_store(b: Any, vec: Vec, p: Pointer, value: Value, valid: int | None = None) -> None:
-    """The lanes to p; those past `valid` are not written."""
+    """The lanes to p; those past `valid` are not written: two stores that may overlap."""
+    t = value.llvm.type
+    if valid is None or valid == vec.lanes:
+        b.store(value.llvm, at(b, p, 0, t), align=p.bytes)
+        return
+    n = 1 << (valid.bit_length() - 1)
+    part = llvm_type(Vec(vec.scalar, n))
+    for start in sorted({0, valid - n}):
+        some = shuffle(b, value.llvm, value.llvm, range(start, start + n))
+        b.store(some, at(b, p, start, part), align=p.bytes)
+
+
+def emit_masked_store(b: Any, vec: Vec, p: Pointer, value: Value, valid: int | None = None) -> None:
+    """The same in one store, for a CPU with a mask for each lane."""
     from llvmlite import ir
 
     t = value.llvm.type
     if valid is None or valid == vec.lanes:
-        b.store(value.llvm, at(b, p, 0, t), align=p.bytes)
+        emit_store(b, vec, p, value)
         return
     name = f"llvm.masked.store.{suffix(t)}.p0"
     call(b, name, ir.VoidType(), value.llvm, at(b, p, 0, t), lane_mask(vec.lanes, valid))
@@ -207,6 +235,10 @@ def emit_lookup(b: Any, vec: Vec, p: Pointer, index: Value) -> Any:
     return result
 
 
+MASKED = (
+    Instruction("load", _load, emit_masked_load),
+    Instruction("store", _store, emit_masked_store),
+)
 ROWS = (
     Instruction("load", _load, emit_load),
     Instruction("broadcast", _broadcast, emit_broadcast),

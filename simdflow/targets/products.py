@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.program import Vec
+from ..dsl.types import SCALARS
 from .arithmetic import ROWS as ARITHMETIC
 from .arithmetic import emit_saturate, saturated
 from .base import Instruction
@@ -26,6 +27,9 @@ from .emission import (
     shuffle,
 )
 from .floats import Floats
+
+# A sum of 16 bits that saturates first changes no 8-bit result if what is added is at most this.
+MAX_PACKED_ADD = 32767 - 255
 
 
 def _dot(vec: Vec, acc: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -98,6 +102,10 @@ def emit_narrow_add(b: Any, vec: Vec, *args: Any) -> Any:
     The last argument is the number to add. A sum beyond i32 saturates, as it would in 8 or 16 bits.
     """
     *parts, zero_point = args
+    if SCALARS[vec.scalar].bits == 8 and abs(zero_point) <= MAX_PACKED_ADD:
+        half = Vec("i16", vec.lanes)
+        sums = call_like(b, "sadd.sat", emit_narrow(b, half, *parts), constant(half, zero_point))
+        return emit_saturate(b, vec, Value(sums, "i16", vec.lanes))
     moved = []
     for p in parts:
         offset = constant(Vec("i32", p.lanes), zero_point)

@@ -24,16 +24,21 @@ from .emission import (
 )
 from .floats import NATIVE
 from .portable import rows
+from .products import MAX_PACKED_ADD
 
 NATIVE_ROWS = rows(NATIVE)
 
 REGISTERS = (128, 256, 512)
 # Intrinsics by the bits of their registers.
 _MULTIPLY_PAIRS = {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"}
+_TRUNCATE = {
+    128: "sse2.cvttps2dq",
+    256: "avx.cvtt.ps2dq.256",
+    512: "avx512.mask.cvttps2dq.512",
+}
+_NEAREST = {128: "sse2.cvtps2dq", 256: "avx.cvt.ps2dq.256", 512: "avx512.mask.cvtps2dq.512"}
+CURRENT_DIRECTION = 4
 _PACK = {128: "sse2.{}.128", 256: "avx2.{}", 512: "avx512.{}.512"}
-
-# Packs saturate to 16 bits before anything is added; up to here that changes no 8-bit result.
-MAX_PACKED_ADD = 32767 - 255
 
 
 def multiply_pairs(b: Any, acc: Value, x: Value, y: Value) -> Any:
@@ -166,3 +171,35 @@ def _packed(b: Any, vec: Vec, parts: Sequence[Value], zero_point: int) -> Any:
 def _padded(b: Any, x: Any, lanes: int) -> Any:
     n = x.type.count
     return x if n == lanes else shuffle(b, x, x, [min(i, n - 1) for i in range(lanes)])
+
+
+def to_integers(width: int) -> tuple[Instruction, Instruction]:
+    """The rows `saturate` and `round_saturate`, quick from f32 to i32 in up to `width` bits."""
+
+    def row(name: str, intrinsics: dict[int, str]) -> Instruction:
+        portable = NATIVE_ROWS[name]
+
+        def emit(b: Any, vec: Vec, x: Value) -> Any:
+            bits = vec.lanes * 32
+            if (x.scalar, vec.scalar) != ("f32", "i32") or bits not in REGISTERS or bits > width:
+                return portable.emit(b, vec, x)
+            return _converted(b, vec, x, f"llvm.x86.{intrinsics[bits]}")
+
+        return Instruction(name, portable.meaning, emit)
+
+    return row("saturate", _TRUNCATE), row("round_saturate", _NEAREST)
+
+
+def _converted(b: Any, vec: Vec, x: Value, name: str) -> Any:
+    """The instruction gives -2^31 for all it cannot convert, which is right for what is below."""
+    from llvmlite import ir
+
+    t = llvm_type(vec)
+    if vec.lanes == 16:
+        everywhere = (constant(vec, 0), ir.IntType(16)(0xFFFF), ir.IntType(32)(CURRENT_DIRECTION))
+        whole = call(b, name, t, x.llvm, *everywhere)
+    else:
+        whole = call(b, name, t, x.llvm)
+    over = b.fcmp_ordered(">=", x.llvm, constant(Vec("f32", vec.lanes), 2.0**31))
+    whole = b.select(over, constant(vec, 2**31 - 1), whole)
+    return b.select(b.fcmp_ordered("ord", x.llvm, x.llvm), whole, constant(vec, 0))
