@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser(
         "inspect",
+        allow_abbrev=False,  # --d may be an operand's name
         help="print the stages of a kernel",
         usage="simdflow inspect KERNEL --OPERAND TYPE ... [--constant NAME=VALUE] "
         "[--dataflow TEXT] [--target NAME] [--stage STAGE]",
@@ -123,7 +124,7 @@ def _positive(text: str) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    from .frontends import report, tflite, tflite_layers
+    from .frontends import layerwise, report, samples, tflite, tflite_layers
 
     if given.model.suffix != ".tflite":
         raise ModelError(
@@ -132,21 +133,25 @@ def _run(given: argparse.Namespace) -> None:
         )
     model = tflite.read(given.model)
     network = tflite_layers.prepare(model, given.model.name, given.target)
-    data = report.arrays(given.input)
-    inputs = report.inputs(network, report.chosen(data, given.key, "x", given.input), given.scale)
-    inputs = inputs[: given.count]
-    outputs = report.outputs(network, inputs)
+    data = samples.arrays(given.input)
+    chosen = samples.chosen(data, given.key, "x", given.input)
+    values = samples.inputs(chosen[: given.count], network, given.scale)
+    outputs = layerwise.outputs(network, values.inputs)
     print(report.heading(network))
-    print(report.input_line(network, inputs))
+    print(values.note)
     print()
     print(report.results(network, outputs, data.get("y"), given.top))
+    wrong = ""
     if given.golden:
-        expected = report.chosen(
-            report.arrays(given.golden), given.golden_key, "auto", given.golden
+        golden = samples.chosen(
+            samples.arrays(given.golden), given.golden_key, "auto", given.golden
         )
-        print(report.comparison(outputs, expected, f"{given.golden.name}:{given.golden_key}"))
+        wrong = report.difference(outputs, golden)
+        print(f"{given.golden.name}: {wrong or f'the same bits on {len(outputs)} inputs'}")
     print()
-    print(report.layer_table(network, inputs[0]))
+    print(report.layer_table(network, layerwise.timings(network, values.inputs[0])))
+    if wrong and outputs.dtype.kind != "f":
+        raise ModelError(f"run: golden={given.golden} is not matched: {wrong}")
 
 
 # ---- info and cache -----------------------------------------------------------------------------

@@ -303,7 +303,7 @@ class CompiledKernel:
             for name, a in zip(self._inputs, operands, strict=False):
                 packing = self._packing.get(name)
                 if packing is None:
-                    parts.append(a.words if type(a) is Bits else a)
+                    parts.append(_plain(a) if type(a) is not np.ndarray else a)
                 elif type(a) is PackedOperand:
                     parts += a.parts(packing)
                 else:

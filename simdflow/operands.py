@@ -54,6 +54,8 @@ class PackedOperand:
     def __init__(self, kind: OperandType, array: np.ndarray | None, csr: dict[str, np.ndarray] | None) -> None:
         self.type, self.array, self.csr = kind, array, csr
         self._parts: dict[Packing, tuple[np.ndarray, ...]] = {}
+        # By identity first: hashing a Packing takes 2 us, as long as a small kernel.
+        self._quick: dict[int, tuple[Packing, tuple[np.ndarray, ...]]] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,10 +63,14 @@ class PackedOperand:
 
     def parts(self, packing: Packing) -> tuple[np.ndarray, ...]:
         """The array in a kernel's order: the elements, and the sums if the packing has them. Made once."""
+        known = self._quick.get(id(packing))
+        if known is not None and known[0] is packing:
+            return known[1]
         found = self._parts.get(packing)
         if found is None:
             assert self.array is not None
             found = self._parts[packing] = packed_parts(self.array, packing)
+        self._quick[id(packing)] = (packing, found)
         return found
 
     def __repr__(self) -> str:

@@ -1,11 +1,195 @@
-"""Choose: the default dataflow of a nest, by the cost model."""
+"""Choose: the default dataflow of a nest. Candidates by the shape of the nest, ranked by the cost model.
+
+Output-anchored with the output's contiguous axis over the lanes (YFlows' finding, and the paper's strongest), the
+reduction fused where the memory allows; what differs between candidates is the tile.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
 from ..dsl.dataflow import Dataflow
+from ..dsl.errors import DataflowError
 from ..dsl.nest import LoopNest
 from ..targets import Target
+from .cost import cost
+from .flatten import flatten, fusing_refused, value_operands
+from .lower import lower
+from .plan import default_lanes, lanes_of, plan
+
+LOWERED = 6  # candidates that are lowered and counted; the rest are ranked by arithmetic alone
+BODY = 96  # instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache
 
 
 def choose(nest: LoopNest, target: Target) -> Dataflow:
-    return Dataflow()
+    """The dataflow with the lowest predicted cost among a few tens of candidates."""
+    best: tuple[float, Dataflow] | None = None
+    ranked = sorted(candidates(nest, target), key=lambda c: c[0])
+    counted = 0
+    for _, flow in ranked:
+        try:
+            decided = plan(flatten(nest, flow), flow, target)
+        except DataflowError:
+            continue
+        predicted = cost(decided, lower(decided, "candidate")).cycles
+        if best is None or predicted < best[0]:
+            best = (predicted, flow)
+        counted += 1
+        if counted == LOWERED:
+            break
+    return best[1] if best else Dataflow()
+
+
+def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow]]:
+    """(rough cycles, dataflow): tiles that fit the registers, for each way to group the reduction."""
+    flat = flatten(nest, Dataflow())
+    lanes_axis = default_lanes(flat)
+    grid = [a.name for a in flat.grid]
+    extents = flat.extents
+    r = flat.reduction
+    product = r is not None and r.combine == "add" and value_operands(r.value) is not None
+    if not product:
+        yield from _streams(flat, target, lanes_axis)
+        return
+    assert r is not None
+    rows = _fused_run(flat, [a for a in grid if a != lanes_axis])
+    for group in _groups(flat, target, lanes_axis):
+        yield from _tiles(flat, target, lanes_axis, rows, group, extents)
+
+
+def _fused_run(flat: LoopNest, axes: list[str]) -> list[str]:
+    """Axes with the longest fusable run at the end joined into one name."""
+    live = [a for a in axes if flat.extents[a] > 1]
+    for start in range(len(live)):
+        run = live[start:]
+        if len(run) > 1 and not fusing_refused(flat, tuple(run)):
+            return [*live[:start], "__".join(run)]
+    return live
+
+
+def _extent(flat: LoopNest, name: str) -> int:
+    return math.prod(flat.extents[a] for a in name.split("__"))
+
+
+def _groups(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple[str, int]]:
+    """(group axis, group): what the target's dot products can do with each reduction axis."""
+    r = flat.reduction
+    assert r is not None
+    pair = value_operands(r.value)
+    assert pair is not None
+    names = [flat.type_of(x.operand).scalar.name for x in pair]
+    groups = sorted({*target.groups(*names, r.scalar.name), *target.groups(*names[::-1], r.scalar.name)})
+    axes = [a.name for a in r.axes if a.kind == "reduce" and flat.extents[a.name] > 1]
+    last = _fused_run(flat, axes)
+    found: list[tuple[str, int]] = []
+    both = lanes_axis in pair[0].index[-1].axes and lanes_axis in pair[1].index[-1].axes
+    if groups[-1] > 1:
+        # Depthwise: both sides run along the lanes, any reduction axis may be the group.
+        options = list(reversed(axes)) if both else last[-1:]
+        found = [(a, g) for a in options for g in groups if g > 1]
+    if not found or groups[-1] <= 4:
+        found.append((last[-1] if last and not both else "", 1))
+    if names == ["bit", "bit"]:
+        found = [(axes[-1] if axes else r.axes[-1].name, 32)]
+    return found
+
+
+def _tiles(flat, target: Target, lanes_axis, rows, group, extents) -> Iterator[tuple[float, Dataflow]]:
+    axis, g = group
+    lanes = lanes_of(flat, target.width)
+    vectors = -(-extents[lanes_axis] // lanes)
+    r = flat.reduction
+    steps = math.prod(extents[a.name] for a in r.axes if a.kind == "reduce") / max(g, 1)
+    last = rows[-1] if rows else ""
+    before = rows[-2] if len(rows) > 1 else ""
+    n_last = _extent(flat, last) if last else 1
+    n_before = _extent(flat, before) if before else 1
+    others = math.prod(_extent(flat, a) for a in rows[:-2])
+    pair = value_operands(r.value)
+    both = all(lanes_axis in x.index[-1].axes for x in pair)
+    seen = set()
+    for nr in sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n <= vectors} | ({vectors} if vectors < 16 else set())):
+        for outer in sorted({1, 2, 3, 4, 7} & set(range(1, n_before + 1))):
+            for mr in range(1, min(n_last, 14) + 1):
+                if outer > 1 and mr != n_last and n_last <= 14:
+                    continue
+                if outer * mr * nr + min(nr, outer * mr) + 2 > target.budget or (outer, mr, nr) in seen:
+                    continue
+                if mr not in _sensible(n_last, 14):
+                    continue
+                seen.add((outer, mr, nr))
+                rough = others * _rough(target, n_before, outer, n_last, mr, vectors, nr, steps, both)
+                tile = {lanes_axis: nr * lanes}
+                tile |= {last: mr} if mr > 1 else {}
+                tile |= {before: outer} if outer > 1 else {}
+                yield rough, _flow(flat, target, lanes_axis, rows, axis, g, tile, outer * mr, nr)
+
+
+def _sensible(n: int, most: int) -> set[int]:
+    """Row tiles worth trying: for each number of tiles the smallest tile, so that they come out even."""
+    return {-(-n // k) for k in range(1, n + 1) if -(-n // k) <= most}
+
+
+def _rough(target, n_before, outer, n_last, mr, vectors, nr, steps, both) -> float:
+    """Cycles of one product nest: every tile at its busiest port, plus what a tile costs besides."""
+    total = 0.0
+    for h, th in _pieces(n_before, outer):
+        for m, tm in _pieces(n_last, mr):
+            for v, tv in _pieces(vectors, nr):
+                dots = h * m * v
+                loads = v + h * m if not both else v + dots
+                step = max(dots / target.rate("dot"), loads / target.rate("load"), 4.0)
+                total += th * tm * tv * (steps * step + 1.2 * dots + 12)
+    return total
+
+
+def _pieces(n: int, size: int) -> list[tuple[int, int]]:
+    """(size, how many) of whole tiles and the remainder."""
+    return [(size, n // size)] * (n >= size) + ([(n % size, 1)] if n % size else [])
+
+
+def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow:
+    r = flat.reduction
+    pair = value_operands(r.value)
+    wide = [x for x in pair if lanes_axis in x.index[-1].axes]
+    narrow = [x for x in pair if x not in wide]
+    auxiliary = {}
+    if wide and narrow:
+        auxiliary = {wide[0].operand: nr, narrow[0].operand: 1}
+        if mr < nr:
+            auxiliary = {wide[0].operand: 1, narrow[0].operand: mr}
+    flow = Dataflow(auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "")
+    if r.axes and axis and r.axes[-1].kind == "reduce":
+        n = _extent(flat, axis)
+        most = max(1, BODY // (mr * nr))
+        whole = -(-n // g)
+        steps = max((k for k in range(1, min(whole, most) + 1) if whole % k == 0), default=1)
+        if steps == 1 and whole > most > 3:
+            steps = most
+        flow = replace(flow, unroll=((axis, steps * g),))
+    order = [a for a in rows if "__" in a]
+    return replace(flow, order=tuple(order)) if order and not flow.axes().__contains__(order[0]) else flow
+
+
+def _streams(flat: LoopNest, target: Target, lanes_axis: str) -> Iterator[tuple[float, Dataflow]]:
+    """Nests without a product: as many axes as possible fused into the lanes, a few vectors at a time."""
+    grid = [a.name for a in flat.grid]
+    reduced = {a.name for a in flat.reduction.axes} if flat.reduction else set()
+    fused = _fused_run(flat, grid)
+    axis = lanes_axis
+    if lanes_axis not in reduced and fused and lanes_axis in fused[-1].split("__"):
+        axis = fused[-1]
+    lanes = lanes_of(flat, target.width)
+    n = _extent(flat, axis)
+    inner = [a.name for a in flat.reduction.axes] if flat.reduction else []
+    for vectors in (1, 2, 4):
+        if vectors > 1 and vectors * lanes > n + lanes - 1:
+            continue
+        tile = {axis: vectors * lanes} if axis not in reduced else {}
+        unroll = {axis: vectors * lanes} if axis in reduced else {}
+        for a in inner:
+            if a != axis and flat.extents[a] <= 4:
+                unroll[a] = flat.extents[a]
+        yield float(-vectors), Dataflow(tile=tile, unroll=unroll, lanes=axis)

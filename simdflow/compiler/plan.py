@@ -226,7 +226,7 @@ def _complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
         raise DataflowError(
             f"{nest.name}: group={flow.group!r} is not a reduction axis; they are {', '.join(reduced)}. Use one."
         )
-    lanes = flow.lanes or _default_lanes(nest)
+    lanes = flow.lanes or default_lanes(nest)
     kinds = {a.name: a.kind for a in nest.axes}
     if kinds[lanes] == "nonzeros" or kinds.get(flow.group) == "nonzeros":
         raise DataflowError(
@@ -236,7 +236,7 @@ def _complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
     return replace(flow, anchor=anchor, width=width, lanes=lanes)
 
 
-def _default_lanes(nest: LoopNest) -> str:
+def default_lanes(nest: LoopNest) -> str:
     """The grid axis along which the output is contiguous, or the last one that is longer than 1."""
     extents = nest.extents
     index = nest.store.index[-1]

@@ -1,4 +1,4 @@
-"""The target avx512: 512 bits, 32 registers; VNNI, VPOPCNTDQ and VBMI where the CPU has them.
+"""The target avx512: 512 bits, 32 registers; VNNI and VPOPCNTDQ where the CPU has them.
 
 Turns the portable table into one with vpdpbusd, packs and permutes, and a depthwise gather of four
 rows. Which CPU this is, detect.py finds out.
@@ -22,7 +22,7 @@ NEEDS = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma")
 WIDTH = 512
 
 
-def _gather(vbmi: bool) -> Instruction:
+def _gather() -> Instruction:
     """The row `gather`, quick for 16 lanes of 4 bytes from 4 rows in memory: depthwise, by kw."""
     portable = x86.NATIVE_ROWS["gather"]
 
@@ -40,21 +40,18 @@ def _gather(vbmi: bool) -> Instruction:
         if shape != (4, 1, 64, 1):
             return portable.emit(b, vec, p, group, lane_stride, group_stride, lanes, valid)
         whole = concatenate(b, rows(b, vec, p, group, group_stride, lanes, valid))
-        whole = _in_one_register(b, whole)
-        if vbmi:
-            return shuffle(b, whole, whole, [16 * g + i for i in range(16) for g in range(4)])
-        # Without vpermb: words to their 128 bits, then the bytes inside them.
+        # Words to their 128 bits, then the bytes inside them.
         words = b.bitcast(whole, llvm_type(Vec("i32", 16)))
         words = shuffle(b, words, words, [4 * g + lane for lane in range(4) for g in range(4)])
         order = [16 * lane + 4 * g + i for lane in range(4) for i in range(4) for g in range(4)]
-        placed = b.bitcast(words, whole.type)
+        placed = b.bitcast(_opaque(b, words), whole.type)
         return shuffle(b, placed, placed, order)
 
     return Instruction("gather", portable.meaning, emit)
 
 
-def _in_one_register(b: Any, x: Any) -> Any:
-    """x, which LLVM then cannot see through: it would make eleven small shuffles of one large."""
+def _opaque(b: Any, x: Any) -> Any:
+    """x, which LLVM cannot see through: of two large shuffles it would make eleven small ones."""
     from llvmlite import ir
 
     return b.asm(ir.FunctionType(x.type, [x.type]), "", "=v,0", [x], side_effect=False)
@@ -86,7 +83,7 @@ def avx512(cpu: str, has: Collection[str], features: str) -> Target:
                     *x86.narrowing(WIDTH),
                     *x86.to_integers(WIDTH),
                     *MASKED,
-                    _gather("avx512vbmi" in has),
+                    _gather(),
                 )
             }
         ),

@@ -1,0 +1,207 @@
+"""Cost: predicted cycles of a Program, from what it issues and what it moves.
+
+Instructions are counted by kind and multiplied by the trips of their loops; each straight-line run takes as long as its
+busiest port, or its longest chain of accumulations. A load is charged to the cache that holds what is touched until
+it comes round again. Predicts on which side of another dataflow this one lies, not absolute times.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..dsl.types import SCALARS
+from ..targets import Target
+from .plan import RegisterPlan
+from .program import Address, Fetch, Loop, Op, Program, Statement
+
+# Bytes per cycle out of L1, L2 and beyond; measured on one Zen 5 core (simdflow.peaks), sizes likewise.
+L1, L2 = 32 << 10, 1 << 20
+L2_BYTES, L3_BYTES = 50.0, 24.0
+LATENCY = 4.0  # of a dot product or a fused multiply-add
+MISPREDICT = 14.0  # leaving a loop
+EXPENSIVE = {"exp": 14, "log": 20, "tanh": 22, "erf": 25, "sigmoid": 20, "div": 5, "sqrt": 9, "rsqrt": 14}
+EXPENSIVE |= {"mod": 40, "floordiv": 40, "hadd": 10, "hmax": 10, "hmin": 10}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Predicted cycles, and what they are made of: vector instructions, loads, stores, bytes beyond L1."""
+
+    cycles: float
+    issue: float
+    traffic: float
+    arithmetic: float
+    loads: float
+    stores: float
+    far_bytes: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cycles:.0f} cycles: issue {self.issue:.0f}, cache traffic {self.traffic:.0f} "
+            f"({self.far_bytes:.0f} bytes beyond L1); {self.arithmetic:.0f} arithmetic instructions, "
+            f"{self.loads:.0f} loads, {self.stores:.0f} stores"
+        )
+
+
+def cost(plan: RegisterPlan, program: Program) -> Cost:
+    """The predicted cost of one call."""
+    counts: Counter[str] = Counter()
+    issue = _issue(program.body, plan, 1.0, counts)
+    far, traffic = _traffic(program, plan.target)
+    # Loads from L2 overlap with arithmetic but not wholly.
+    cycles = max(issue, traffic) + 0.3 * min(issue, traffic)
+    return Cost(cycles, issue, traffic, counts["arithmetic"], counts["loads"], counts["stores"], far)
+
+
+def _pieces(op: Op, target: Target) -> float:
+    """Registers one instruction really works on: wide vectors are split, and 8-bit ones count as they are."""
+    bits = 8 if op.vec.scalar == "bool" else SCALARS[op.vec.scalar].bits
+    return max(1.0, op.vec.lanes * bits / target.width)
+
+
+def _uops(op: Op, plan: RegisterPlan) -> tuple[str, float]:
+    """(port kind, instructions)."""
+    target = plan.target
+    n = _pieces(op, target)
+    if op.name in ("load", "broadcast"):
+        group_extra = 3.0 * op.args[-1] if op.name == "broadcast" and len(op.args) == 3 else 0.0  # type: ignore[operator]
+        return "load", n + group_extra
+    if op.name == "gather":
+        group, stride, lanes = int(op.args[1]), int(op.args[2]), int(op.args[4])  # type: ignore[arg-type]
+        return "gather", (2.0 * group + 1 if stride == 1 else 2.0 * lanes * group)
+    if op.name in ("store", "store_bits"):
+        return "store", n
+    if op.name == "scatter":
+        return "store", 2.0 * op.vec.lanes
+    if op.name == "dot" and plan.dot is not None:
+        return "dot", plan.dot.uops * n
+    if op.name == "dotbits" and plan.dot is not None:
+        return "other", 2.0 * plan.dot.uops
+    if op.name in ("const", "copy"):
+        return "free", 0.0
+    if op.name == "narrow":
+        return "other", len(op.args) * 1.0
+    if op.name == "narrow_add":
+        return "other", 1.5 * len(op.args)
+    if op.name == "lookup":
+        return "load", 3.0 * op.vec.lanes
+    return "other", n * EXPENSIVE.get(op.name, 1)
+
+
+def _straight(ops: Iterable[Op], plan: RegisterPlan, times: float, counts: Counter[str], chained: bool) -> float:
+    """Cycles of a straight-line run."""
+    target = plan.target
+    ports: Counter[str] = Counter()
+    chains: Counter[str] = Counter()
+    for op in ops:
+        kind, n = _uops(op, plan)
+        if kind == "gather":
+            ports["load"] += n / 2
+            ports["other"] += n / 2 + 1
+        else:
+            ports[kind] += n
+        if op.name in ("dot", "dotbits", "max_into", "min_into") or (op.dst and op.dst in op.registers):
+            chains[op.dst] += 1
+    counts["arithmetic"] += times * (ports["dot"] + ports["other"])
+    counts["loads"] += times * ports["load"]
+    counts["stores"] += times * ports["store"]
+    busiest = max(
+        ports["dot"] / target.rate("dot"),
+        ports["load"] / target.rate("load"),
+        ports["store"] / target.rate("store"),
+        (ports["dot"] + ports["other"]) / target.rate("other"),
+    )
+    chain = max(chains.values(), default=0) * LATENCY if chained else 0.0
+    return max(busiest, chain)
+
+
+def _issue(body: Sequence[Statement], plan: RegisterPlan, times: float, counts: Counter[str]) -> float:
+    total = 0.0
+    innermost = not any(isinstance(s, Loop) for s in body)
+    for straight, run in itertools.groupby(body, key=lambda s: isinstance(s, Op)):
+        if straight:
+            total += _straight((s for s in run if isinstance(s, Op)), plan, times, counts, innermost)
+            continue
+        for s in run:
+            if isinstance(s, Fetch):
+                total += 1.0
+            elif isinstance(s, Loop):
+                trips = _trips(s, plan)
+                inner = not any(isinstance(x, Loop) for x in s.body)
+                leaving = MISPREDICT * (0.3 if trips <= 24 else 1.0) if inner else 1.0
+                total += trips * (_issue(s.body, plan, times * trips, counts) + (0.5 if inner else 2.0)) + leaving
+    return total
+
+
+def _trips(s: Loop, plan: RegisterPlan) -> float:
+    if isinstance(s.start, int) and isinstance(s.stop, int):
+        return max(0, -(-(s.stop - s.start) // s.step))
+    csr = [plan.nest.type_of(o.name) for o in plan.nest.operands if plan.nest.type_of(o.name).storage == "csr"]
+    return csr[0].nonzeros / max(csr[0].shape[0], 1) if csr else 1.0
+
+
+@dataclass(frozen=True)
+class _Access:
+    memory: str
+    variables: frozenset[str]
+    bytes: float
+    loops: tuple[tuple[str, float], ...]
+
+
+def _traffic(program: Program, target: Target) -> tuple[float, float]:
+    """(bytes that come from beyond L1, cycles they take)."""
+    accesses: dict[tuple, _Access] = {}
+    _collect(program.body, program, (), accesses)
+    sizes = {m.name: m.size * max(m.scalar.bits, 8) / 8 for m in program.memories}
+    far = cycles = 0.0
+    for a in accesses.values():
+        names = [v for v, _ in a.loops]
+        reuse = [i for i, v in enumerate(names) if v not in a.variables]
+        depth = reuse[-1] if reuse else -1
+        prefix = names[: depth + 1]
+        span = sum(
+            _footprint(b, tuple(prefix), sizes) for b in accesses.values() if names[:depth] == [v for v, _ in b.loops][:depth]
+        )
+        moved = a.bytes
+        for v, n in a.loops:
+            if v in a.variables or depth >= 0:
+                moved *= n
+        if depth < 0:
+            moved = min(moved, sizes[a.memory]) if a.variables else a.bytes
+            span = sizes[a.memory]
+        if span <= L1:
+            continue
+        rate = L2_BYTES if span <= L2 else L3_BYTES
+        far += moved
+        cycles += moved / rate
+    return far, cycles
+
+
+def _footprint(a: _Access, outside: tuple[str, ...], sizes: dict[str, float]) -> float:
+    """Bytes an access touches while the loops of `outside` stand still."""
+    touched = a.bytes
+    for v, n in a.loops:
+        if v not in outside and v in a.variables:
+            touched *= n
+    return min(touched, sizes[a.memory])
+
+
+def _collect(body, program: Program, loops, accesses: dict) -> None:
+    for s in body:
+        if isinstance(s, Loop):
+            trips = 4.0
+            if isinstance(s.start, int) and isinstance(s.stop, int):
+                trips = max(0, -(-(s.stop - s.start) // s.step))
+            _collect(s.body, program, (*loops, (s.var, float(trips))), accesses)
+        elif isinstance(s, Op):
+            for arg in s.args:
+                if isinstance(arg, Address):
+                    item = max(program.memory(arg.operand).scalar.bits // 8, 1)
+                    wide = s.vec.lanes if s.name != "broadcast" else int(s.args[1])  # type: ignore[arg-type]
+                    key = (arg.operand, arg.offset.terms, loops)
+                    old = accesses.get(key)
+                    add = float(wide * item) + (old.bytes if old else 0.0)
+                    accesses[key] = _Access(arg.operand, frozenset(arg.offset.axes), add, loops)

@@ -1,0 +1,91 @@
+"""Turns files of arrays into inputs of a network: .npy and .npz in, arrays of the model's type out.
+
+Values of the model's own type pass unchanged; other numbers are real values, which a quantized
+model's scale and zero point turn into integers. Nothing stored in a file is executed.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..dsl.errors import OperandError
+from .layerwise import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """`inputs` [n, ...] of the network's input type, and a line that says how they came about."""
+
+    inputs: np.ndarray
+    note: str
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz by name, or {"": array} of a .npy; OperandError if it has none."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            if isinstance(found, np.ndarray):
+                return {"": found}
+            return {name: found[name] for name in found.files}
+    except AttributeError:  # np.load of a .npy gives an array, which is no context manager
+        return {"": np.load(path, allow_pickle=False)}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise OperandError(
+            f"run: file={str(path)!r} cannot be read: {error}. Give a .npy or .npz file of numbers"
+        ) from error
+
+
+def chosen(data: dict[str, np.ndarray], key: str | None, usual: str, path: Path) -> np.ndarray:
+    """The array called `key`, else the only one, else the one called `usual`."""
+    if len(data) == 1 and key in (None, "", usual, *data):
+        return next(iter(data.values()))
+    name = key or usual
+    if name not in data:
+        raise OperandError(
+            f"run: key={name!r} is not in {str(path)!r}; {', '.join(data) or 'nothing'} is. "
+            "Name the array with --key or --golden-key"
+        )
+    return data[name]
+
+
+def inputs(values: np.ndarray, network: Network, scale: float = 1.0) -> Samples:
+    """`values` [n, ...] or [...] as inputs of the network.
+
+    Of the model's own type and with scale 1: unchanged. Otherwise they are real values:
+    `q = clamp(round_half_even(values * scale / s) + z)` for a quantized model, `values * scale` for
+    an f32 one. Raises OperandError for other shapes, and for values that are no finite numbers.
+    """
+    want = network.input
+    one = want.shape[1:]
+    if values.shape == one:
+        values = values[np.newaxis]
+    if values.ndim != want.ndim or values.shape[1:] != one or len(values) == 0:
+        raise OperandError(
+            f"run: input={values.dtype}{list(values.shape)} does not fit; any number of "
+            f"{want.dtype}{list(one)} does. Reshape the array, or choose another with --key"
+        )
+    shown = f"input     {values.dtype}{list(values.shape)}"
+    if values.dtype == want.dtype and scale == 1.0:
+        return Samples(values, f"{shown}, as it is")
+    if values.dtype.kind not in "fiub" or not np.all(np.isfinite(values)):
+        raise OperandError(
+            f"run: input={values.dtype} holds something other than finite numbers; only they can "
+            "be converted. Clean the array"
+        )
+    real = values.astype(np.float32) * np.float32(scale)
+    quantized = network.input_quantized
+    if quantized is None:
+        return Samples(real.astype(want.dtype), f"{shown} times {scale:g} as {want.dtype}")
+    bounds = np.iinfo(want.dtype)
+    q = np.rint(real / np.float32(quantized.scale)) + quantized.zero_point
+    outside = np.count_nonzero((q < bounds.min) | (q > bounds.max))
+    note = (
+        f"{shown} times {scale:g}, taken as real values and quantized to {want.dtype}: scale "
+        f"{quantized.scale:g}, zero point {quantized.zero_point}; {outside} of {q.size} values "
+        "lie outside and were clamped"
+    )
+    return Samples(np.clip(q, bounds.min, bounds.max).astype(want.dtype), note)
