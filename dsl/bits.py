@@ -1,5 +1,4 @@
-"""+1/-1 values to packed words and back: one bit a value, 1 for +1, little-endian along the last
-axis.
+"""+1/-1 values to packed words and back: one bit a value, 1 for +1, little-endian in the last axis.
 
 The layout is `numpy.packbits(..., bitorder="little")`: channel c of a pixel is bit `c % 8` of byte
 `c // 8`, and the bits after the last channel are 0. Computes nothing with them.

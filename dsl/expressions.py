@@ -147,8 +147,7 @@ def load(scope: Scope, node: ast.Subscript) -> Load | Lookup:
             raise scope.source.error(
                 node,
                 f"{unparsed(node)}: index={unparsed(p)} depends on data; that is allowed for "
-                "tables of "
-                "one axis. Flatten the table.",
+                "tables of one axis. Flatten the table.",
             )
     return Load(name, tuple(affine(scope, p) for p in parts))
 

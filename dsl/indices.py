@@ -1,5 +1,4 @@
-"""Python expressions to the sizes and indices of a nest, and the scope that gives their names a
-meaning.
+"""Python expressions to sizes and indices, and the scope that gives their names a meaning.
 
 A size is made of integers, shapes and integer constants; an index is affine in the axes. Does not
 look at values or at statements.
@@ -56,9 +55,7 @@ def unparsed(node: ast.AST) -> str:
 
 
 def word(scope: Scope, node: ast.expr) -> Any:
-    """What a called name is: a function of `loops`, a Scalar, or MISSING; locals are no
-    functions.
-    """
+    """What a called name is: a function of `loops`, a Scalar, or MISSING (as locals are)."""
     root = node
     while isinstance(root, ast.Attribute):
         root = root.value

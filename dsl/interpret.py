@@ -52,9 +52,7 @@ class View:
 
 
 class CsrView:
-    """A CSR operand as the body sees it: `sf.nonzeros(w, row)` and `w[row, column]` of a stored
-    element.
-    """
+    """A CSR operand as the body sees it: `sf.nonzeros(w, row)`, `w[row, column]` if stored."""
 
     def __init__(self, name: str, matrix: Any) -> None:
         self.name, self.shape = name, tuple(int(n) for n in matrix.shape)

@@ -48,9 +48,7 @@ def nonzeros(w: Any, row: int) -> Iterable[int]:
 
 
 def xnor_popcount(a: Any, b: Any) -> Exact:
-    """The product of two `bit` values, +1 or -1. Compiled, it is a popcount over whole words of
-    channels.
-    """
+    """The product of two `bit` values, +1 or -1; compiled, a popcount over words of channels."""
     x, y = Exact.of(a), Exact.of(b)
     if x.scalar != bit or y.scalar != bit:
         raise TypeError(f"xnor_popcount({x}, {y}): both values are of type bit")

@@ -72,9 +72,7 @@ def parse(function: Any) -> LoopNest:
 
 
 def _ranks(source: Source, operands: tuple[str, ...]) -> dict[str, int]:
-    """Operand -> number of indices of its first use; an operand that is never indexed is
-    refused.
-    """
+    """Operand -> number of indices of its first use; one that is never indexed is refused."""
     ranks: dict[str, int] = {}
     for n in ast.walk(source.tree):
         if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Name):
@@ -85,8 +83,7 @@ def _ranks(source: Source, operands: tuple[str, ...]) -> dict[str, int]:
             raise source.error(
                 None,
                 f"operand={o} is never indexed; every operand is read or stored. Remove it, or "
-                "make it "
-                "a keyword constant.",
+                "make it a keyword constant.",
             )
     return {o: ranks[o] for o in operands}
 

@@ -1,5 +1,4 @@
-"""A Python function to its syntax tree and its signature, refusing every function that cannot be a
-kernel.
+"""A Python function to its syntax tree and signature, or an error when it cannot be a kernel.
 
 Knows where each line is, so that errors point at it; looks names up where Python would. Does not
 look at the body.
@@ -26,9 +25,7 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Source:
-    """A kernel's text: `name`, `file`, the number of its first line, its lines, and the parsed
-    function.
-    """
+    """A kernel's text: its name, file, first line's number, lines, and the parsed function."""
 
     name: str
     file: str
@@ -65,9 +62,7 @@ class Source:
 
 
 def read(function: Any) -> Source:
-    """The source of a plain Python function; KernelError for anything else, or when the text is
-    not there.
-    """
+    """The source of a plain Python function; KernelError for anything else or a missing text."""
     name = getattr(function, "__name__", type(function).__name__)
     if not isinstance(function, types.FunctionType):
         raise KernelError(
@@ -97,8 +92,7 @@ def read(function: Any) -> Source:
     if not isinstance(tree, ast.FunctionDef) or tree.name != name:
         raise KernelError(
             f"{name}: source not available; kernels are read from a file (or a notebook), not "
-            "from exec "
-            "or a plain interactive prompt. Put the function in a .py file.",
+            "from exec or a plain interactive prompt. Put the function in a .py file.",
             code.co_filename,
             code.co_firstlineno,
         )
@@ -109,8 +103,7 @@ def read(function: Any) -> Source:
             raise source.error(
                 _first_use(tree, free),
                 f"closure: {free!r} comes from the enclosing function, so its value is not part "
-                "of the "
-                "kernel; operands, keyword constants and module-level numbers are allowed. "
+                "of the kernel; operands, keyword constants and module-level numbers are allowed. "
                 f"Make it a keyword constant: `*, {free}=...`.",
             )
     return source

@@ -1,5 +1,4 @@
-"""The statements of a kernel's loop nest: loops to axes, then accumulator, reduction, epilogue and
-store.
+"""The statements of a loop nest to axes, accumulator, reduction, epilogue and store.
 
 Reads them in order, with `indices` and `expressions` for what is inside; refuses each statement
 that has no place in a nest, with the reason. Never runs the body.
@@ -97,8 +96,7 @@ def axes_of(scope: Scope, loop: ast.For, kind: str) -> tuple[Axis, ...]:
             raise source.error(
                 loop,
                 f"{unparsed(loop.target)} in {unparsed(call)}: {len(names)} axes for "
-                f"{len(extents)} "
-                "extents; one name for each extent is needed"
+                f"{len(extents)} extents; one name for each extent is needed"
                 + (", without a comma for a single one" if len(extents) == 1 else "")
                 + ". Correct the names.",
             )
@@ -119,8 +117,7 @@ def _nonzeros(scope: Scope, call: ast.Call, names: list[str]) -> Axis:
         raise scope.source.error(
             call,
             f"{unparsed(call)}: nonzeros takes an operand of two axes and a row, and gives one "
-            "axis. "
-            "Write `for ic in sf.nonzeros(w, oc)`.",
+            "axis. Write `for ic in sf.nonzeros(w, oc)`.",
         )
     return Axis(names[0], Dim(first.id, 1), "nonzeros", first.id, affine(scope, args[1]))
 
@@ -269,8 +266,7 @@ class Body:
             raise scope.source.error(
                 body[-1],
                 f"{unparsed(body[-1])}: the value mentions {name} itself; a reduction adds values "
-                "that do "
-                "not depend on it. Rewrite it.",
+                "that do not depend on it. Rewrite it.",
             )
         body_value = value(scope, update)
         self.reduction = Reduction(

@@ -5,6 +5,8 @@ Importing it compiles nothing and imports neither numba nor llvmlite.
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -15,7 +17,10 @@ except ImportError as error:  # run from the source tree without an installation
     ) from error
 
 from .dsl import *  # noqa: F403
-from .dsl import __all__ as _language
+from .dsl import __all__ as _words
+
+del pack_bits, unpack_bits  # noqa: F821  (of plain words; `sf.pack_bits` makes Bits, which know their shape)
+_language = [n for n in _words if n not in ("pack_bits", "unpack_bits", "parse", "interpret")]
 
 if TYPE_CHECKING:
     from . import cache, ops, testing
@@ -43,7 +48,19 @@ _LAZY = {
     "testing": "",
 }
 
-__all__ = [n for n in (*_language, *_LAZY) if n not in ("parse", "interpret", "unpack_bits")]
+__all__ = [*_language, *_LAZY]
+
+
+class _Package(ModuleType):
+    """Keeps `sf.kernel` the decorator: importing the submodule of that name would put it there."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and _LAZY.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -36,7 +36,9 @@ class Refusal:
 
 
 def refusals(file: str) -> list[Refusal]:
-    """The cases of a golden file: `## name`, `given: x=..., stride=2`, the text, `>> Type: message`."""
+    """The cases of a golden file: `## name`, `given: x=..., stride=2`, the text, `>> Type:
+    message`.
+    """
     cases = []
     for block in (GOLDEN / file).read_text().split("## ")[1:]:
         name, _, rest = block.partition("\n")

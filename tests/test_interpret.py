@@ -75,7 +75,7 @@ def test_a_comparison_is_stored_as_bits(channels, seed):
     types = {"out": sf.bit[3, channels]}
     interpret(nests.threshold, {"x": x, "t": t, "out": words}, types=types)
     interpret(nests.threshold, {"x": x, "t": t, "out": logical}, types=types)
-    expected = np.where((x > t) & (x != 7), 1, -1)
+    expected = np.where((x > t) & (x > 7), 1, -1)
     assert np.array_equal(unpack_bits(words, channels), expected)
     assert np.array_equal(logical, expected)
     assert np.array_equal(words, np.packbits(expected > 0, axis=-1, bitorder="little"))

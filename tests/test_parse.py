@@ -1,4 +1,4 @@
-"""A kernel's text becomes the nest it says, and every other text is refused with its line and the reason."""
+"""A kernel's text becomes the nest it says; any other text is refused, with line and reason."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ nest sparse(w: ?, x: ?, out: ? (out))
     nests.threshold: """\
 nest threshold(x: ?, t: ?, out: ? (out))
   for i<out.shape[0]>, c<out.shape[1]>:
-    out[i, c] = ((x[i, c] > t[c]) & not((x[i, c] == 7)))""",
+    out[i, c] = ((x[i, c] > t[c]) & not((x[i, c] <= 7)))""",
 }
 
 
@@ -105,7 +105,7 @@ def text_of(start: str) -> str:
 def test_any_alias_of_the_words_is_the_word(tmp_path):
     nest = parse(
         kernel_of(
-            "from simdflow.dsl import f32, grid, reduce as over\nfrom simdflow.dsl import loops as L\n\n\n"
+            "from simdflow.dsl import f32, grid, loops as L, reduce as over\n\n\n"
             "def k(x, out):\n"
             "    for i in grid(out.shape):\n"
             "        acc = f32(0)\n"

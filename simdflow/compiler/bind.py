@@ -1,8 +1,7 @@
 """A nest with symbolic sizes to one with integer extents, operand types and typed numbers.
 
-    before   for oh<out.shape[1]>: ... x[n, oh*stride + kh, ...]        x: ?   stride=1
+    before   for oh<out.shape[1]>: ... x[n, oh*stride + kh, ...]        x: ?
     after    for oh<28>:           ... x[n, oh*2 + kh, ...]             x: u8[1, 58, 58, 64]
-             stride=2
 
 Finds the output's shape and type when they are not given. Whether the nest is safe is `check`'s
 question.
@@ -98,8 +97,7 @@ class _Sizes:
                     self.nest,
                     0,
                     f"size={d} is not known before the output's shape is; extents of the grid "
-                    "alone may "
-                    f"be dimensions of {d.operand} that is not given. Pass {d.operand}.",
+                    f"alone may be dimensions of {d.operand} that is not given. Pass {d.operand}.",
                 )
             return kind.shape[d.axis]
         value = dict(self.nest.constants)[d.name]
@@ -126,9 +124,7 @@ class _Sizes:
         return n
 
     def unless_output(self, a: Axis) -> Size:
-        """An extent; still symbolic when it is a dimension of the output, which is to be
-        inferred.
-        """
+        """An extent; still symbolic when it is a dimension of the output to be inferred."""
         if isinstance(a.extent, Dim) and a.extent.operand == self.nest.out.name:
             return a.extent
         return self.extent(a)
@@ -274,9 +270,7 @@ def _located(nest: LoopNest, line: int, make: Callable[[], T]) -> T:
 
 
 def _used_lets(nest: LoopNest) -> LoopNest:
-    """Without the names that nothing reads: a constant condition may have left the only reader
-    out.
-    """
+    """Without the names that nothing reads once a constant condition has been decided."""
     kept: list[Let] = []
     wanted = {e.name for e in walk(nest.store.value) if isinstance(e, Ref)}
     for let in reversed(nest.epilogue):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..dsl.nest import Load
 from .express import express
-from .place import address, product_load
+from .place import Place, address, product_load
 from .program import Vec
 from .tile import Slots, points
 from .writer import Writer
@@ -49,6 +49,8 @@ def accumulate(w: Writer, tile: Tile, memory: bool, scratch: Callable | None) ->
         uses = [(i, j, p) for p in steps for j in range(vectors) for i in range(len(spots))]
     else:
         uses = [(i, j, p) for p in steps for i, j in accumulators]
+        if _held_side(tile) is not None:
+            uses = _by_streamed(tile, uses)
     add = _products(w, tile, uses) if tile.plan.dot else _values(w, tile)
     last = {(i, j): n for n, (i, j, _) in enumerate(uses)}
     begun = set()
@@ -76,6 +78,54 @@ def _keeps_broadcasts(tile: Tile) -> bool:
     return aux.get(narrow[0].operand, 1) >= len(tile.spots) > 1 and aux.get(wide[0].operand, 0) == 1
 
 
+def _held_side(tile: Tile) -> Load | None:
+    """The side that is wholly in registers across the loop, if one is: the other is then read once each."""
+    plan = tile.plan
+    free = dict(plan.slots)
+    for load in (plan.a, plan.b):
+        if load is not None and free.get(load.operand, 1) == 0:
+            return load
+    return None
+
+
+def _by_streamed(tile: Tile, uses: list) -> list:
+    """Products in the order in which the streamed side's registers first occur: each is loaded once for all its uses."""
+    plan = tile.plan
+    held = _held_side(tile)
+    other = plan.b if held is plan.a else plan.a
+    assert other is not None
+    first: dict[object, int] = {}
+    keyed = []
+    for n, (i, j, p) in enumerate(uses):
+        k = address(plan, other, tile.place(tile.spots[i], j, p))
+        keyed.append((first.setdefault(k, len(first)), n))
+    return [uses[n] for _, n in sorted(keyed)]
+
+
+def hoist(w: Writer, tile: Tile, load: Load, count: int) -> None:
+    """Load up to `count` registers of one side of the product, to be used by every tile step inside."""
+    plan = tile.plan
+    found: dict[object, None] = {}
+    for p in reduction_points(tile):
+        for spot in tile.spots:
+            for j in range(tile.vectors):
+                place = tile.place(spot, j, p)
+                where = address(plan, load, place)
+                if where in found or len(found) == count:
+                    continue
+                name = f"{load.operand}_{len(found)}"
+                found[where] = None
+                _load_side(w, tile, load, place, name)
+                w.held[where] = name
+
+
+def _load_side(w: Writer, tile: Tile, load: Load, place: Place, name: str) -> None:
+    plan = tile.plan
+    product_load(w, plan, load, place, name)
+    if plan.dot is not None and plan.dot.flip and load is plan.a:
+        w.assign(name, "flip", Vec("u8", w.vecs[name].lanes), name)
+
+
 def _products(w: Writer, tile: Tile, uses: list) -> Callable:
     plan = tile.plan
     assert plan.dot is not None and plan.a is not None and plan.b is not None
@@ -90,15 +140,14 @@ def _products(w: Writer, tile: Tile, uses: list) -> Callable:
     def side(load: Load, name: str) -> Callable:
         keys = [key(load, i, j, p) for i, j, p in uses]
         slots = Slots(name, max(1, dict(plan.slots).get(load.operand, 1)), keys)
-        flips = plan.dot is not None and plan.dot.flip and load is plan.a
 
         def register(n: int) -> str:
+            if keys[n] in w.held:
+                return w.held[keys[n]]
             i, j, p = uses[n]
             got, missing = slots.take(keys[n], n)
             if missing:
-                product_load(w, plan, load, tile.place(spots[i], j, p), got)
-                if flips:
-                    w.assign(got, "flip", Vec("u8", w.vecs[got].lanes), got)
+                _load_side(w, tile, load, tile.place(spots[i], j, p), got)
             return got
 
         return register

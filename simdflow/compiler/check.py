@@ -59,8 +59,7 @@ def _storage(nest: LoopNest) -> None:
         if o.name not in compressed and storage == "csr":
             raise OperandError(
                 f"{nest.name}: {o.name}={nest.type_of(o.name)} is compressed; the nest indexes "
-                "every element. "
-                f"Pass a dense array, or loop over sf.nonzeros({o.name}, row)."
+                f"every element. Pass a dense array, or loop over sf.nonzeros({o.name}, row)."
             )
 
 
@@ -192,8 +191,7 @@ def _number(nest: LoopNest, e: Expr, line: int, where: Expr) -> None:
             nest,
             line,
             f"{where}: {e} is a condition, not a number; select, and, or, not and a store into "
-            "bit take "
-            f"conditions. Write `1 if ... else 0`.",
+            f"bit take conditions. Write `1 if ... else 0`.",
         )
 
 
@@ -265,9 +263,7 @@ def _operation(nest: LoopNest, e: Call, line: int) -> None:
 
 
 def _reduction(nest: LoopNest) -> None:
-    """The value is of the accumulator's kind, and no partial result leaves the accumulator's
-    type.
-    """
+    """The value is of the accumulator's kind, and no partial result overflows it."""
     r = nest.reduction
     assert r is not None
     _number(nest, r.value, r.line, r.value)
@@ -315,14 +311,12 @@ def _stored(nest: LoopNest) -> None:
             nest,
             store.line,
             f"{store.operand}={out} is given the condition {store.value}; conditions are stored "
-            "into "
-            "bit. Write `1 if ... else 0`.",
+            "into bit. Write `1 if ... else 0`.",
         )
     if not truth and found != out:
         raise fault(
             nest,
             store.line,
             f"{store.operand}={out} is given {found} {store.value}; the value is of the output's "
-            "type. "
-            f"Cast it: sf.{out}(...).",
+            f"type. Cast it: sf.{out}(...).",
         )

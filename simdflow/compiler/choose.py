@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
@@ -17,7 +16,7 @@ from ..targets import Target
 from .cost import cost
 from .flatten import flatten, fusing_refused, value_operands
 from .lower import lower
-from .plan import default_lanes, lanes_of, plan
+from .plan import compressed_rows, default_lanes, lanes_of, plan
 
 LOWERED = 6  # candidates that are lowered and counted; the rest are ranked by arithmetic alone
 BODY = 96  # instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache
@@ -54,7 +53,8 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
         yield from _streams(flat, target, lanes_axis)
         return
     assert r is not None
-    rows = _fused_run(flat, [a for a in grid if a != lanes_axis])
+    alone = compressed_rows(flat)
+    rows = _fused_run(flat, [a for a in grid if a != lanes_axis and a not in alone])
     for group in _groups(flat, target, lanes_axis):
         yield from _tiles(flat, target, lanes_axis, rows, group, extents)
 
@@ -155,22 +155,34 @@ def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow:
     pair = value_operands(r.value)
     wide = [x for x in pair if lanes_axis in x.index[-1].axes]
     narrow = [x for x in pair if x not in wide]
-    auxiliary = {}
+    unroll: dict[str, int] = {}
     if wide and narrow:
         auxiliary = {wide[0].operand: nr, narrow[0].operand: 1}
         if mr < nr:
             auxiliary = {wide[0].operand: 1, narrow[0].operand: mr}
-    flow = Dataflow(auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "")
-    if r.axes and axis and r.axes[-1].kind == "reduce":
+    else:
+        # Depthwise: all taps in the body, the weights in registers across the pixels, each pixel read once.
+        unroll = {a.name: flat.extents[a.name] for a in r.axes}
+        taps = math.prod(unroll.values())
+        held = -(-taps // max(g, 1)) * nr if taps <= 25 else 0
+        auxiliary = {_weights(flat, pair).operand: held} if mr * nr + held + 3 <= target.budget else {}
+        if taps > 49:
+            unroll = {}
+    if r.axes and axis and r.axes[-1].kind == "reduce" and not unroll:
         n = _extent(flat, axis)
         most = max(1, BODY // (mr * nr))
         whole = -(-n // g)
         steps = max((k for k in range(1, min(whole, most) + 1) if whole % k == 0), default=1)
         if steps == 1 and whole > most > 3:
             steps = most
-        flow = replace(flow, unroll=((axis, steps * g),))
-    order = [a for a in rows if "__" in a]
-    return replace(flow, order=tuple(order)) if order and not flow.axes().__contains__(order[0]) else flow
+        unroll = {axis: steps * g}
+    return Dataflow(auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "", unroll=unroll)
+
+
+def _weights(flat: LoopNest, pair):
+    """The side of a product that is read again for more points of the output."""
+    grid = {a.name for a in flat.grid}
+    return min(pair, key=lambda x: len(x.index[-1].axes & grid))
 
 
 def _streams(flat: LoopNest, target: Target, lanes_axis: str) -> Iterator[tuple[float, Dataflow]]:

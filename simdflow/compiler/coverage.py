@@ -1,4 +1,4 @@
-"""Proves that a bound nest's store writes every element of its output exactly once.
+"""Proves that a bound nest's store writes every element of its output, but its border, exactly once.
 
 An index is read as a number in mixed radix: `oc_block*16 + c` with c<16. Indices that are a
 bijection in another way are refused too, because no kernel needs them.
@@ -13,11 +13,9 @@ from .scalars import fault
 
 
 def check_store(nest: LoopNest) -> None:
-    """KernelError when an element of the output is written twice, or never, or cannot be shown to
-    be written once.
-    """
+    """KernelError unless every element of the output is shown to be written exactly once."""
     store = nest.store
-    shape = nest.type_of(store.operand).shape
+    shape = _inside(nest)
     points = math.prod(a.extent for a in nest.grid if isinstance(a.extent, int))
     shown = f"{store.operand}[{', '.join(map(str, store.index))}]"
     reduced = {a.name for a in nest.axes if a.kind != "grid"}
@@ -47,18 +45,27 @@ def check_store(nest: LoopNest) -> None:
             nest,
             store.line,
             f"{shown} is not shown to write every element of {store.operand} exactly once; axes, "
-            "and sums "
-            "such as block*16 + c with c<16, are allowed. Rewrite the index.",
+            "and sums such as block*16 + c with c<16, are allowed. Rewrite the index.",
         )
 
 
+def _border(nest: LoopNest) -> tuple[tuple[int, int], ...]:
+    """The output's border, which its owner has filled and the nest leaves alone."""
+    kind = nest.type_of(nest.store.operand)
+    return kind.border or ((0, 0),) * len(kind.shape)
+
+
+def _inside(nest: LoopNest) -> tuple[int, ...]:
+    """The sizes that are to be written: those of the output without its border."""
+    sizes = nest.type_of(nest.store.operand).shape
+    return tuple(n - a - b for n, (a, b) in zip(sizes, _border(nest), strict=True))
+
+
 def _mixed_radix(nest: LoopNest, shape: tuple[int, ...]) -> bool:
-    """Whether each position counts through its size in digits, and each digit of an axis is used
-    in one position.
-    """
+    """Whether each position counts through its size, and each digit is used in one position."""
     digits: list[tuple[str, int, int]] = []
-    for index, n in zip(nest.store.index, shape, strict=True):
-        if index.const != 0:
+    for index, n, (before, _) in zip(nest.store.index, shape, _border(nest), strict=True):
+        if index.const != before:
             return False
         radix = []
         for term, c in index.terms:

@@ -1,5 +1,4 @@
-"""How long the axes of an output are that was not given, and indices made simple once extents are
-known.
+"""The shape of an output that was not given, and indices made simple by known extents.
 
 Works on integer indices only; says nothing about whether the other indices stay inside their
 operands.
@@ -85,9 +84,7 @@ def _reach(index: Affine, axis: str, extents: dict[str, int], length: int = 1) -
 
 
 def _fitting(index: Affine, axis: str, extents: dict[str, int], n: int) -> int:
-    """The largest extent with every index from 0 to n-1, by bisection: the bounds only widen with
-    it.
-    """
+    """The largest extent with indices from 0 to n-1, by bisection: bounds only widen with it."""
 
     def fits(length: int) -> bool:
         low, high = _reach(index, axis, extents, length)
@@ -105,9 +102,7 @@ def _fitting(index: Affine, axis: str, extents: dict[str, int], n: int) -> int:
 
 
 def output_shape(nest: LoopNest, grid: tuple[Axis, ...]) -> tuple[int, ...]:
-    """The shape that the store's indices span; `grid` are the axes before inference, for what they
-    promised.
-    """
+    """The shape that the store's indices span; `grid` are the axes before inference."""
     empty = 0 in (a.extent for a in nest.grid)
     sizes = {a.name: int(a.extent) for a in nest.grid if isinstance(a.extent, int)}
     shape = []

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..dsl.nest import Affine
+from ..dsl.nest import Affine, Load
 from ..dsl.types import BY_DTYPE, SCALARS
-from .body import accumulate
+from .body import accumulate, hoist
 from .finish import finish, start
 from .place import Place, substitute
-from .plan import RegisterPlan, sections
+from .plan import Level, RegisterPlan, hoist_level, sections
 from .program import Address, Memory, Program, Vec, operand_bytes
 from .tile import points
 from .writer import Writer
@@ -89,20 +89,23 @@ def lower(plan: RegisterPlan, name: str) -> Program:
         grid = {a.name for a in nest.grid}
         passes = tuple(x for x in plan.levels if x.axis in grid and not x.block)
         _walk(w, plan, passes, base, "", lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=True))
-        _walk(w, plan, plan.levels, base, "", _body(w, plan, memory=True))
+        _walk(w, plan, plan.levels, base, "", _body(w, plan, memory=True), hoists=_hoists(plan))
         _walk(w, plan, passes, base, "", lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=False))
         parallel = ("", 1, 1)
     else:
         outer, inner = plan.levels[: plan.depth], plan.levels[plan.depth :]
+        hoists = _hoists(plan)
+        within = {at - plan.depth: loads for at, loads in hoists.items() if at >= plan.depth}
 
         def tile(b: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
             at = Tile(plan, b, _all(plan, sizes))
             if nest.reduction:
                 start(w, at)
-                _walk(w, plan, inner, b, "", _body(w, plan, memory=False), sizes)
+                _walk(w, plan, inner, b, "", _body(w, plan, memory=False), sizes, hoists=within)
             finish(w, at)
 
-        _walk(w, plan, outer, base, parallel[0], tile)
+        without = {at: loads for at, loads in hoists.items() if at < plan.depth}
+        _walk(w, plan, outer, base, parallel[0], tile, hoists=without)
     scratch = _scratch_size(plan) if plan.in_memory else 0
     return Program(name, _memories(plan, scratch), w.statements, plan.registers, parallel)
 
@@ -126,17 +129,46 @@ def _parallel(plan: RegisterPlan) -> tuple[str, int, int]:
     return "", 1, 1
 
 
-def _walk(w, plan, levels, base, parallel, inner: Callable, sizes: Mapping[str, int] | None = None, extent=None) -> None:
+def _hoists(plan: RegisterPlan) -> dict[int, list[tuple[Load, int]]]:
+    """Levels outside -> the loads that are hoisted there, and how many registers each holds."""
+    found: dict[int, list[tuple[Load, int]]] = {}
+    for load in (plan.a, plan.b):
+        count = dict(plan.hoisted).get(load.operand, 0) if load else 0
+        if load and count:
+            found.setdefault(hoist_level(plan, load), []).append((load, count))
+    return found
+
+
+def _walk(
+    w: Writer,
+    plan: RegisterPlan,
+    levels: tuple[Level, ...],
+    base: Mapping[str, Affine],
+    parallel: str,
+    inner: Callable[[Mapping[str, Affine], Mapping[str, int]], None],
+    sizes: Mapping[str, int] | None = None,
+    extent: Mapping[str, int] | None = None,
+    hoists: Mapping[int, list[tuple[Load, int]]] | None = None,
+) -> None:
     """Write the loops of `levels` around `inner(base, sizes)`; a remainder is a second, smaller instance."""
-    sizes, extent = dict(sizes or {}), dict(extent or plan.nest.extents)
+    sizes, extent, hoists = dict(sizes or {}), dict(extent or plan.nest.extents), hoists or {}
+    if 0 in hoists:
+        outside = dict(w.held)
+        for load, count in hoists[0]:
+            hoist(w, Tile(plan, base, _all(plan, sizes)), load, count)
+        rest = {at: loads for at, loads in hoists.items() if at}
+        _walk(w, plan, levels, base, parallel, inner, sizes, extent, rest)
+        w.held = outside
+        return
     if not levels:
         inner(base, sizes)
         return
+    hoists = {at - 1: loads for at, loads in hoists.items()}
     level, rest = levels[0], levels[1:]
     axis = level.axis
     kind = next(a for a in plan.nest.axes if a.name == axis)
     if kind.kind == "nonzeros":
-        _walk_nonzeros(w, plan, kind, rest, base, inner, sizes, extent)
+        _walk_nonzeros(w, plan, kind, rest, base, inner, sizes, extent, hoists)
         return
     var = f"{axis}_b" if level.block else axis
     for first, stop, size in sections(extent[axis], level.step):
@@ -144,15 +176,15 @@ def _walk(w, plan, levels, base, parallel, inner: Callable, sizes: Mapping[str, 
         mine = sizes if level.block else {**sizes, axis: size}
         if stop - first == size and axis != parallel:
             moved = {**base, axis: base[axis].plus(Affine((), first))}
-            _walk(w, plan, rest, moved, parallel, inner, mine, inside)
+            _walk(w, plan, rest, moved, parallel, inner, mine, inside, hoists)
             continue
         with w.loop(var, first, stop, size, axis == parallel, stop - size):
             moved = {**base, axis: base[axis].plus(Affine.axis(var))}
-            _walk(w, plan, rest, moved, parallel, inner, mine, inside)
+            _walk(w, plan, rest, moved, parallel, inner, mine, inside, hoists)
     w.forget()
 
 
-def _walk_nonzeros(w, plan, axis, rest, base, inner, sizes, extent) -> None:
+def _walk_nonzeros(w, plan, axis, rest, base, inner, sizes, extent, hoists) -> None:
     """`for p in range(indptr[row], indptr[row + 1]): ic = indices[p]`."""
     row = substitute(axis.row, base)
     count = plan.nest.type_of(axis.of).nonzeros
@@ -162,7 +194,7 @@ def _walk_nonzeros(w, plan, axis, rest, base, inner, sizes, extent) -> None:
     with w.loop(at, first, last, 1, False, max(count - 1, 0)):
         w.fetch(axis.name, f"{axis.of}_indices", Affine.axis(at), max(int(axis.extent) - 1, 0))
         moved = {**base, axis.name: Affine.axis(axis.name)}
-        _walk(w, plan, rest, moved, "", inner, {**sizes, axis.name: 1}, extent)
+        _walk(w, plan, rest, moved, "", inner, {**sizes, axis.name: 1}, extent, hoists)
     w.forget()
 
 

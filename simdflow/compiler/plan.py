@@ -134,7 +134,10 @@ def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, 
             mentioned = all(group_axis in z.index[-1].axes for z in (a, b))
             if row and row.flip and (lanes_reduced or not _packable(nest, y) or flow.lanes not in y.index[-1].axes):
                 continue
-            if row and group > 1 and mentioned:
+            in_order = flow.lanes != group_axis or all(
+                z.index[-1].coefficient(group_axis) == 1 or _packable(nest, z) for z in (a, b)
+            )
+            if row and group > 1 and mentioned and in_order:
                 return row, x, y
     if names == ["bit", "bit"]:
         raise DataflowError(
@@ -233,6 +236,17 @@ def _complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
             f"{nest.name}: lanes or group is the compressed axis; its elements are not next to each other. "
             f"Use another axis."
         )
+    for axis in (lanes, *(a for a, n in (*flow.tile, *flow.unroll) if n > 1)):
+        if axis in compressed_rows(nest):
+            raise DataflowError(
+                f"{nest.name}: {axis!r} is tiled or spread over lanes, but each of its rows has nonzeros of its own; "
+                f"a compressed row is walked alone. Tile another axis."
+            )
+    if lanes in quotient_axes(nest):
+        raise DataflowError(
+            f"{nest.name}: lanes={lanes!r} is divided in an index by a number that does not divide its extent "
+            f"{extents[lanes]}; lanes step evenly. Use another axis."
+        )
     return replace(flow, anchor=anchor, width=width, lanes=lanes)
 
 
@@ -240,12 +254,27 @@ def default_lanes(nest: LoopNest) -> str:
     """The grid axis along which the output is contiguous, or the last one that is longer than 1."""
     extents = nest.extents
     index = nest.store.index[-1]
-    for a in nest.grid:
-        if index.coefficient(a.name) == 1 and extents[a.name] > 1:
-            return a.name
-    if nest.reduction and all(extents[a.name] == 1 for a in nest.grid):
-        return max(nest.reduction.axes, key=lambda x: extents[x.name]).name
-    return nest.grid[-1].name
+    barred = quotient_axes(nest) | compressed_rows(nest)
+    free = [a.name for a in nest.grid if a.name not in barred] or [a.name for a in nest.grid]
+    for name in free:
+        if index.coefficient(name) == 1 and extents[name] > 1:
+            return name
+    plain = [a for a in nest.axes if a.kind == "reduce"]
+    if plain and all(extents[a.name] == 1 for a in nest.grid):
+        return max(plain, key=lambda x: extents[x.name]).name
+    return max(reversed(free), key=lambda name: extents[name] > 1)
+
+
+def quotient_axes(nest: LoopNest) -> set[str]:
+    """Axes inside a quotient that did not become axes: their index does not grow evenly from lane to lane."""
+    accesses = (*nest.loads(), nest.store)
+    terms = [t for x in accesses for i in x.index for t, _ in i.terms]
+    return set().union(*(t.inner.axes for t in terms if not isinstance(t, str)))
+
+
+def compressed_rows(nest: LoopNest) -> set[str]:
+    """Axes that choose a row of a compressed operand: each row has nonzeros of its own, so one at a time."""
+    return set().union(*(a.row.axes for a in nest.axes if a.kind == "nonzeros"))
 
 
 def _rounded(nest: LoopNest, flow: Dataflow, lanes: int, group: int) -> Dataflow:
@@ -388,7 +417,7 @@ def _registers(nest, flow, target, lanes, group, dot, loads, levels, in_memory):
     lengths = {x.axis: x.step for x in levels if not x.block}
     for load in loads:
         keys = tile_keys(nest, flow, load, lanes, group)
-        stays = _stays(nest, load, levels, lengths, in_memory)
+        stays = _stays(nest, load, levels, lengths)
         anchored = flow.anchor == load.operand
         held = min(keys, aux.get(load.operand, keys if anchored else 0)) if stays else 0
         default = vectors if flow.lanes in load.index[-1].axes else 1
@@ -403,13 +432,27 @@ def _registers(nest, flow, target, lanes, group, dot, loads, levels, in_memory):
     return tuple(slots), tuple(hoisted), total, ", ".join(parts)
 
 
-def _stays(nest, load, levels, lengths, in_memory) -> bool:
+def hoist_level(plan: RegisterPlan, load: Load) -> int:
+    """How many levels are outside the load's registers: it is hoisted out of every loop that it does not mention."""
+    return _outside(plan.nest, plan.levels, load)
+
+
+def _outside(nest: LoopNest, levels: tuple[Level, ...], load: Load) -> int:
+    lengths = {x.axis: x.step for x in levels if not x.block}
+    csr = nest.type_of(load.operand).storage == "csr"
+    mine = {a for i in load.index for a in i.axes}
+    last = 0
+    for i, x in enumerate(levels, 1):
+        runs = x.block or nest.extents[x.axis] > lengths[x.axis]
+        if (runs and x.axis in mine) or (csr and next(a for a in nest.axes if a.name == x.axis).kind == "nonzeros"):
+            last = i
+    return last
+
+
+def _stays(nest, load, levels, lengths) -> bool:
     """Whether some loop that really runs is inside every loop the load mentions."""
-    for x in reversed(levels):
-        if nest.extents[x.axis] <= lengths[x.axis] and not x.block:
-            continue
-        return x.axis not in load.index[-1].axes
-    return True
+    last = _outside(nest, levels, load)
+    return any(x.block or nest.extents[x.axis] > lengths[x.axis] for x in levels[last:])
 
 
 def _result_bits(nest: LoopNest) -> int:

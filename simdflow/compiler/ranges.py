@@ -1,5 +1,4 @@
-"""The values an expression of a bound nest can take, by interval arithmetic on exact Python
-numbers.
+"""The values an expression of a bound nest can take, by interval arithmetic in Python.
 
 Integers are exact. Floats are rounded as the program rounds them; only an interval that is
 infinite on both sides may hold a NaN. Proves, and refuses nothing: `check` does.
@@ -38,16 +37,12 @@ def range_of(expr: Expr, nest: LoopNest) -> Range:
 
 
 def accumulated(nest: LoopNest, reduction: Reduction) -> Range:
-    """(low, high) of the exact accumulator at any moment of its reduction, in any order of the
-    sum.
-    """
+    """(low, high) of the exact accumulator at any moment, in any order of the sum."""
     return _accumulated(nest, reduction, {})
 
 
 def terms(nest: LoopNest, reduction: Reduction) -> int:
-    """The largest number of values one accumulator combines: extents multiplied, nonzeros at most
-    a full row.
-    """
+    """The most values one accumulator combines; of a compressed axis, at most its nonzeros."""
     count = 1
     for a in reduction.axes:
         extent = nest.extents[a.name]
@@ -109,9 +104,7 @@ def _computed(expr: Expr, nest: LoopNest, memo: dict[Expr, Range]) -> Range:
 
 
 def cast_range(expr: Cast, arg: Range) -> Range:
-    """The range after a cast; the type's own where an exact cast does not fit (`check` refuses
-    it).
-    """
+    """The range after a cast; the type's own where it does not fit (`check` refuses that)."""
     to, (low, high) = expr.scalar, arg
     whole = (to.low, to.high)
     if to.is_float:
@@ -195,9 +188,7 @@ def _finite_product(a: Range, b: Range) -> bool:
 
 
 def _extreme(op: str, a: Range, b: Range) -> Range:
-    """max and min give the other side for a NaN, so a NaN widens the result by all of the other
-    side.
-    """
+    """max and min give the other side for a NaN, which widens the result by that side."""
     choose = max if op == "max" else min
     low, high = choose(a[0], b[0]), choose(a[1], b[1])
     for x, other in ((a, b), (b, a)):

@@ -132,9 +132,7 @@ def _plain(number: Const) -> Scalar:
 
 
 def numbered(number: Const, scalar: Scalar) -> Const:
-    """A plain number as a value of the given type; a float that meets an integer type keeps a
-    float type.
-    """
+    """A plain number in the given type; a float that meets an integer type stays a float."""
     v = number.value
     assert isinstance(v, (int, float)), f"{number} is not bound"
     if scalar.is_float:

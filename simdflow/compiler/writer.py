@@ -23,6 +23,7 @@ class Writer:
         self._versions: dict[str, int] = {}
         self.vecs: dict[str, Vec] = {}
         self.ranges: dict[str, tuple[int, int]] = {}
+        self.held: dict[object, str] = {}  # address -> register, for loads hoisted out of the loops open now
 
     @property
     def statements(self) -> tuple[Statement, ...]:

@@ -94,4 +94,6 @@ def timings(network: Network, x: np.ndarray, seconds: float = 0.3) -> tuple[list
         whole = min(whole, clock() - before)
         passes += 1
     # A step without a call takes no time; what was measured there is the clock.
-    return [t / 1e3 if s is not None else 0.0 for t, s in zip(best, steps, strict=True)], whole / 1e3
+    return [
+        t / 1e3 if s is not None else 0.0 for t, s in zip(best, steps, strict=True)
+    ], whole / 1e3

@@ -27,12 +27,11 @@ class Samples:
 def arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz by name, or {"": array} of a .npy; OperandError if it has none."""
     try:
-        with np.load(path, allow_pickle=False) as found:
-            if isinstance(found, np.ndarray):
-                return {"": found}
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {"": found}
+        with found:
             return {name: found[name] for name in found.files}
-    except AttributeError:  # np.load of a .npy gives an array, which is no context manager
-        return {"": np.load(path, allow_pickle=False)}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise OperandError(
             f"run: file={str(path)!r} cannot be read: {error}. Give a .npy or .npz file of numbers"

@@ -39,6 +39,7 @@ FOURS = (
 def avx2(has: Collection[str]) -> Target:
     """The target for an x86-64 CPU with these LLVM features, which include NEEDS."""
     vnni = "avxvnni" in has
+    own = (x86.dot(WIDTH, vnni), x86.flip(WIDTH), *x86.narrowing(WIDTH), *x86.to_integers(WIDTH))
     optional = ",".join(f"{'+' if f in has else '-'}{f}" for f in (*OPTIONAL, "avxvnni"))
     return Target(
         name="avx2",
@@ -49,11 +50,5 @@ def avx2(has: Collection[str]) -> Target:
         rates=(("dot", 2.0), ("load", 2.0), ("store", 1.0), ("other", 3.0)),
         cpu="haswell",
         features=f"{optional},+avx2,+fma",
-        table=MappingProxyType(
-            x86.NATIVE_ROWS
-            | {
-                row.name: row
-                for row in (x86.dot(WIDTH, vnni), *x86.narrowing(WIDTH), *x86.to_integers(WIDTH))
-            }
-        ),
+        table=MappingProxyType(x86.NATIVE_ROWS | {row.name: row for row in own}),
     )

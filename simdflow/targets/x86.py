@@ -20,6 +20,7 @@ from .emission import (
     constant,
     convert,
     llvm_type,
+    opaque,
     shuffle,
 )
 from .floats import NATIVE
@@ -203,3 +204,21 @@ def _converted(b: Any, vec: Vec, x: Value, name: str) -> Any:
     over = b.fcmp_ordered(">=", x.llvm, constant(Vec("f32", vec.lanes), 2.0**31))
     whole = b.select(over, constant(vec, 2**31 - 1), whole)
     return b.select(b.fcmp_ordered("ord", x.llvm, x.llvm), whole, constant(vec, 0))
+
+
+def flip(width: int) -> Instruction:
+    """i8 to u8 by adding 128, as one xor of 32-bit lanes, into which a broadcast from memory folds.
+
+    The constant is opaque: LLVM 22 otherwise moves the xor before the broadcast, on lanes it then knows to be
+    undefined, and its code generator does not come to an end.
+    """
+    portable = NATIVE_ROWS["flip"]
+
+    def emit(b: Any, vec: Vec, x: Value) -> Any:
+        if x.lanes * 8 not in REGISTERS or x.lanes * 8 > width:
+            return portable.emit(b, vec, x)
+        words = Vec("i32", x.lanes // 4)
+        sign = opaque(b, constant(words, -0x7F7F7F80))
+        return b.bitcast(b.xor(b.bitcast(x.llvm, llvm_type(words)), sign), x.llvm.type)
+
+    return Instruction("flip", portable.meaning, emit)

@@ -1,0 +1,350 @@
+"""conv2d, depthwise_conv2d and dense: shape rules, and the product nest each of them is.
+
+Turns operand types, packed weights and options into one kernel, after one that makes the border
+where there is padding. The nests are in `products`, the borders in `border`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..dsl.errors import OperandError
+from ..dsl.types import OperandType, Scalar, f32, i8, i32, u8
+from ..operands import PackedOperand
+from .border import source
+from .op import Layer, Step, described, op
+from .products import finishing, starts
+from .quantization import (
+    Quantization,
+    checked_activation,
+    checked_rounding,
+    checked_zero_point,
+)
+from .window import Padding, Pair, is_size, nonempty, rank, typed, window
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The options that all products have: what values mean, and how the kernel is made."""
+
+    activation: str | None = None
+    x_q: Quantization | None = None
+    w_q: Quantization | None = None
+    y_q: Quantization | None = None
+    y_type: Scalar | None = None
+    rounding: str = "float"
+    target: Any = None
+    dataflow: Any = None
+
+    @property
+    def all(self) -> tuple[Quantization, Quantization, Quantization] | None:
+        """The quantizations of x, w and y, or None."""
+        if self.x_q is None or self.w_q is None or self.y_q is None:
+            return None
+        return self.x_q, self.w_q, self.y_q
+
+
+def _result(
+    name: str, x: OperandType, w: OperandType, bias: OperandType | None, channels: int, n: Numbers
+) -> Scalar:
+    """The element type of a product's result; OperandError for numbers that do not go together."""
+    activation = checked_activation(name, n.activation)
+    checked_rounding(name, n.rounding)
+    typed(name, "x", x, (f32, u8, i8))
+    typed(name, "w", w, (f32,) if x.scalar == f32 else (i8,))
+    if bias is not None:
+        typed(name, "bias", bias, (f32,) if x.scalar == f32 else (i32,))
+        if bias.shape != (channels,):
+            raise OperandError(
+                f"{name}: bias.shape={list(bias.shape)} is not [{channels}], one for each output "
+                "channel. Reshape it."
+            )
+    for key, given in (("x_q", n.x_q), ("w_q", n.w_q), ("y_q", n.y_q)):
+        if given is not None and not isinstance(given, Quantization):
+            raise OperandError(
+                f"{name}: {key}={given!r} is not a Quantization; Quantization(scale, zero_point) "
+                "is. Make one."
+            )
+        if (given is None) != (n.x_q is None) or (given is not None and x.scalar == f32):
+            raise OperandError(
+                f"{name}: {key}={given!r} does not go with x={x.scalar} and x_q={n.x_q!r}; x_q, "
+                "w_q and y_q are given together, for u8 and i8. Give all of them or none."
+            )
+    if n.all is None:
+        if x.scalar == f32:
+            return f32
+        if activation is not None:
+            raise OperandError(
+                f"{name}: activation={activation!r} of i32 sums is not defined; it is for f32 and "
+                "quantized results. Give quantizations, or None."
+            )
+        return i32
+    x_q, w_q, y_q = n.all
+    to = n.y_type or x.scalar
+    if to not in (u8, i8):
+        raise OperandError(f"{name}: y_type={to} is not u8 or i8, which a quantized result is.")
+    if w_q.zero_point != 0:
+        raise OperandError(
+            f"{name}: w_q.zero_point={w_q.zero_point} is not 0; weights are symmetric. Quantize "
+            "them without a zero point."
+        )
+    if w_q.scales.size not in (1, channels):
+        raise OperandError(
+            f"{name}: w_q.scale has {w_q.scales.size} values; 1 or {channels}, one for each output "
+            "channel, are allowed. Correct it."
+        )
+    checked_zero_point(name, "x_q", x_q, x.scalar)
+    checked_zero_point(name, "y_q", y_q, to)
+    for key, given in (("x_q", x_q), ("y_q", y_q)):
+        if given.scales.size != 1:
+            raise OperandError(
+                f"{name}: {key}.scale has {given.scales.size} values; activations have one for the "
+                "whole tensor. Give one number."
+            )
+    return to
+
+
+def _product(
+    name: str,
+    x: OperandType,
+    w: PackedOperand,
+    bias: PackedOperand | None,
+    out: OperandType,
+    constants: Mapping[str, int],
+    n: Numbers,
+) -> Step:
+    """The step that reads `x` [n, h, w, c] and packed `w` [kh, kw, c/groups, oc] and writes
+    `out`.
+    """
+    channels = w.shape[-1]
+    rounding = "double" if (name, n.rounding) == ("dense", "tflite") else n.rounding
+    finish = finishing(channels, out.scalar, rounding, n.activation, n.all)
+    assert w.array is not None
+    added = None if bias is None else bias.array
+    if out.scalar == f32:
+        start = np.zeros(channels, np.float32) if added is None else added
+    else:
+        start = starts(name, w.array, added, n.x_q.zero_point if n.x_q else 0, x.scalar)
+    made = finish.nest.specialize(
+        **dict(zip(finish.inputs, map(described, (start, *finish.arrays)), strict=True)),
+        **constants,
+        **finish.constants,
+        x=x,
+        w=w.type,
+        out=out,
+        target=n.target,
+        dataflow=n.dataflow,
+    )
+    return Step(made, ("x", w, start, *finish.arrays))
+
+
+def _reshaped(w: PackedOperand, shape: tuple[int, ...]) -> PackedOperand:
+    """The packed operand in another shape, on the same memory."""
+    assert w.array is not None
+    return PackedOperand(replace(w.type, shape=shape), w.array.reshape(shape), None)
+
+
+def _kind(bias: PackedOperand | None) -> OperandType | None:
+    return None if bias is None else bias.type
+
+
+def _conv2d_shape(
+    x: OperandType,
+    w: OperandType,
+    bias: OperandType | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    **numbers: Any,
+) -> OperandType:
+    rank("conv2d", "x", x, "n, h, w, c")
+    rank("conv2d", "w", w, "kh, kw, c/groups, oc")
+    nonempty("conv2d", "x", x)
+    nonempty("conv2d", "w", w)
+    c, oc = x.shape[3], w.shape[3]
+    if not is_size(groups, 1) or oc % groups:
+        raise OperandError(
+            f"conv2d: groups={groups!r} does not divide the {oc} output channels of w; a divisor "
+            "of them is allowed. Correct groups or w."
+        )
+    if w.shape[2] * groups != c:
+        raise OperandError(
+            f"conv2d: x has {c} channels, w reads {w.shape[2]} in each of {groups} groups; "
+            f"w.shape[2] = {c} / groups is needed. Correct w [kh, kw, c/groups, oc] or groups."
+        )
+    to = _result("conv2d", x, w, bias, oc, Numbers(**numbers))
+    at = window("conv2d", x, w.shape[:2], stride, padding, dilation)
+    return to[x.shape[0], *at.out, oc]
+
+
+@op(_conv2d_shape)
+def conv2d(
+    x: OperandType,
+    w: PackedOperand,
+    bias: PackedOperand | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    x_q: Quantization | None = None,
+    w_q: Quantization | None = None,
+    y_q: Quantization | None = None,
+    y_type: Scalar | None = None,
+    rounding: str = "float",
+    target: Any = None,
+    dataflow: Any = None,
+) -> Layer:
+    """out[n,oh,ow,oc] = bias[oc] + sum over kh,kw,ic of
+    x[n, oh*stride + kh*dilation, ow*stride + kw*dilation, g*c/groups + ic] * w[kh,kw,ic,oc],
+    g = oc // (oc_total / groups), then the activation.
+
+    x           [n, h, w, c] f32, u8 or i8; w [kh, kw, c/groups, oc] f32 or i8; bias [oc] f32 or i32
+    padding     a number, (vertical, horizontal), ((top, bottom), (left, right)), "same" or "valid";
+                the border holds 0, or the zero point of x
+    activation  None, "relu", "relu6" or "relu_n1_to_1"
+    x_q w_q y_q Quantization of x (per tensor), w (symmetric, per tensor or channel) and the result:
+                given together the result is 8 bits (`y_type`, by default the type of x); without
+                them the result of integers is i32
+    rounding    "float" (XNNPACK, the default), "tflite" (TensorFlow Lite's reference kernels) or
+                "onnx" (DequantizeLinear, QuantizeLinear); see `ops.reference.rounding`
+
+    Raises OperandError for ranks, types, sizes and options that do not go together, and for integer
+    sums that can leave i32.
+    """
+    numbers = Numbers(activation, x_q, w_q, y_q, y_type, rounding, target, dataflow)
+    window_ = {"stride": stride, "padding": padding, "dilation": dilation}
+    kind = _conv2d_shape(x, w.type, _kind(bias), groups=groups, **window_, **vars(numbers))
+    group = w.shape[3] // groups
+    return _windowed("conv2d", x, w, bias, kind, group, window_, numbers)
+
+
+def _windowed(
+    name: str,
+    x: OperandType,
+    w: PackedOperand,
+    bias: PackedOperand | None,
+    kind: OperandType,
+    group: int,
+    window_: dict[str, Any],
+    n: Numbers,
+) -> Layer:
+    """The layer of a product over windows: the border, then the product."""
+    at = window(name, x, w.shape[:2], **window_)
+    border = source(name, "x", x, at.pads, n.x_q.zero_point if n.x_q else 0, n.target)
+    step = _product(name, border.kind, w, bias, kind, {**at.constants, "group": group}, n)
+    last = replace(step, operands=(border.name, *step.operands[1:]))
+    return Layer({"x": border.shape}, kind, (*border.steps, last), border.buffers)
+
+
+def _depthwise_shape(
+    x: OperandType,
+    w: OperandType,
+    bias: OperandType | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    **numbers: Any,
+) -> OperandType:
+    name = "depthwise_conv2d"
+    rank(name, "x", x, "n, h, w, c")
+    rank(name, "w", w, "kh, kw, c*m")
+    nonempty(name, "x", x)
+    nonempty(name, "w", w)
+    c, oc = x.shape[3], w.shape[2]
+    if oc % c:
+        raise OperandError(
+            f"{name}: w has {oc} channels for {c} of x; a multiple of {c} is allowed. Correct w "
+            "[kh, kw, c*m]."
+        )
+    to = _result(name, x, w, bias, oc, Numbers(**numbers))
+    at = window(name, x, w.shape[:2], stride, padding, dilation)
+    return to[x.shape[0], *at.out, oc]
+
+
+@op(_depthwise_shape)
+def depthwise_conv2d(
+    x: OperandType,
+    w: PackedOperand,
+    bias: PackedOperand | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    activation: str | None = None,
+    x_q: Quantization | None = None,
+    w_q: Quantization | None = None,
+    y_q: Quantization | None = None,
+    y_type: Scalar | None = None,
+    rounding: str = "float",
+    target: Any = None,
+    dataflow: Any = None,
+) -> Layer:
+    """out[n,oh,ow,oc] = bias[oc] + sum over kh,kw of
+    x[n, oh*stride + kh*dilation, ow*stride + kw*dilation, oc // m] * w[kh,kw,oc], then the
+    activation.
+
+    x [n, h, w, c], w [kh, kw, c*m] with the channel multiplier m >= 1, bias [c*m]. Types, options
+    and errors are those of `conv2d`.
+    """
+    numbers = Numbers(activation, x_q, w_q, y_q, y_type, rounding, target, dataflow)
+    window_ = {"stride": stride, "padding": padding, "dilation": dilation}
+    kind = _depthwise_shape(x, w.type, _kind(bias), **window_, **vars(numbers))
+    kh, kw, oc = w.shape
+    one = _reshaped(w, (kh, kw, 1, oc))
+    multiplier = oc // x.shape[3]
+    return _windowed("depthwise_conv2d", x, one, bias, kind, multiplier, window_, numbers)
+
+
+def _dense_shape(
+    x: OperandType, w: OperandType, bias: OperandType | None = None, **numbers: Any
+) -> OperandType:
+    rank("dense", "w", w, "k, n")
+    nonempty("dense", "x", x)
+    nonempty("dense", "w", w)
+    if not x.shape or x.shape[-1] != w.shape[0]:
+        raise OperandError(
+            f"dense: x.shape={list(x.shape)} does not end in the {w.shape[0]} rows of w "
+            f"{list(w.shape)}; x [..., k] and w [k, n] are needed. Transpose or reshape one."
+        )
+    to = _result("dense", x, w, bias, w.shape[1], Numbers(**numbers))
+    return to[*x.shape[:-1], w.shape[1]]
+
+
+@op(_dense_shape)
+def dense(
+    x: OperandType,
+    w: PackedOperand,
+    bias: PackedOperand | None = None,
+    *,
+    activation: str | None = None,
+    x_q: Quantization | None = None,
+    w_q: Quantization | None = None,
+    y_q: Quantization | None = None,
+    y_type: Scalar | None = None,
+    rounding: str = "float",
+    target: Any = None,
+    dataflow: Any = None,
+) -> Layer:
+    """out[..., n] = bias[n] + sum over k of x[..., k] * w[k, n], then the activation.
+
+    Types, options and errors are those of `conv2d`, of which it is the 1x1 case; with "tflite" the
+    rounding is `requantize_double`, that of TensorFlow Lite's FULLY_CONNECTED.
+    """
+    numbers = Numbers(activation, x_q, w_q, y_q, y_type, rounding, target, dataflow)
+    kind = _dense_shape(x, w.type, _kind(bias), **vars(numbers))
+    k, n = w.shape
+    rows = x.size // k
+    one = _reshaped(w, (1, 1, k, n))
+    seen = replace(x, shape=(1, 1, rows, k))
+    out = kind.scalar[1, 1, rows, n]
+    step = _product("dense", seen, one, bias, out, {"group": n}, numbers)
+    return Layer({"x": seen.shape}, kind, (replace(step, view=out.shape),))

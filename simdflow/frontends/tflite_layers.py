@@ -1,0 +1,365 @@
+"""Turns a read .tflite model into a `Network`: every operator becomes a call of `simdflow.ops`.
+
+Weights are brought into HWIO order and packed here, once, and all buffers are allocated; what runs
+later is kernels. The rounding is XNNPACK's ("float"), which is what LiteRT computes by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..compiler.packing import aligned
+from ..dsl.errors import ModelError
+from ..kernel import pack
+from ..targets import Target
+from ..targets import target as choose
+from .layerwise import Network, Quantized, Step
+from .tflite import Model, Operator, Tensor
+
+DTYPES = ("float32", "int8", "uint8")
+ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A model on its way to a network: the buffers of its tensors by index, the rounding rule."""
+
+    model: Model
+    buffers: dict[int, np.ndarray]
+    target: Target
+    rounding: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """One operator of it: its inputs (absent ones None), its tensors, its output and options."""
+
+    x: tuple[Any, ...]
+    tensors: tuple[Tensor, ...]
+    out: np.ndarray
+    options: dict[str, Any]
+    target: Target
+    rounding: str
+
+    def quantizations(self, *names: str) -> dict[str, Any]:
+        """`x_q=..., y_q=...` of the named tensors, the last name being the output's; {} for f32."""
+        tensors = (*self.tensors[: len(names) - 1], self.tensors[-1])
+        if self.out.dtype.kind == "f":
+            return {}
+        return {n: _quantization(t) for n, t in zip(names, tensors, strict=True)}
+
+    def rounded(self) -> dict[str, str]:
+        """`rounding=...` for integers."""
+        return {} if self.out.dtype.kind == "f" else {"rounding": self.rounding}
+
+    def pair(self, name: str) -> tuple[int, int]:
+        return int(self.options[f"{name}_h"]), int(self.options[f"{name}_w"])
+
+
+def prepare(
+    model: Model, name: str, target: str | Target | None = None, rounding: str = "float"
+) -> Network:
+    """The network of `model`, compiled for `target`, for one input at a time.
+
+    `rounding` is "float" (what LiteRT's default kernels compute) or "tflite" (its reference
+    kernels). Raises ModelError that lists everything in the model that is not supported, and
+    TargetError.
+    """
+    problems = unsupported(model)
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        kinds = ", ".join(sorted(_LAYERS))
+        raise ModelError(
+            f"{name}: operators={len(problems)} are not supported:\n{listed}\n"
+            f"Supported are {kinds}. Export the model without the others"
+        )
+    chosen = choose(target)
+    buffers = {i: t.data for i, t in enumerate(model.tensors) if t.data is not None}
+    made = _Made(model, buffers, chosen, rounding)
+    first = model.tensors[model.inputs[0]]
+    buffers[model.inputs[0]] = _buffer(first)
+    steps = tuple(_step(made, op) for op in model.operators)
+    last = model.outputs[0]
+    return Network(
+        name,
+        chosen.name,
+        steps,
+        buffers[model.inputs[0]],
+        buffers[last],
+        _quantized(first),
+        _quantized(model.tensors[last]),
+    )
+
+
+def _step(made: _Made, op: Operator) -> Step:
+    """The operator with its output's buffer, compiled and bound."""
+    result = made.model.tensors[op.outputs[0]]
+    if op.kind == "RESHAPE":
+        out = made.buffers[op.inputs[0]].reshape(result.shape)
+    else:
+        out = _buffer(result)
+    made.buffers[op.outputs[0]] = out
+    layer = _Layer(
+        tuple(made.buffers[i] if i >= 0 else None for i in op.inputs),
+        (*(made.model.tensors[i] for i in op.inputs), result),
+        out,
+        dict(op.options),
+        made.target,
+        made.rounding,
+    )
+    call, macs, detail = _LAYERS[op.kind](layer)
+    return Step(op.kind, detail, out, macs, call)
+
+
+def unsupported(model: Model) -> list[str]:
+    """One line for each operator that cannot be run, with the reason; all of them at once."""
+    found = []
+    if len(model.inputs) != 1 or model.tensors[model.inputs[0]].shape[:1] != (1,):
+        found.append(f"inputs={len(model.inputs)}: one input with a first axis of 1 is supported")
+    if len(model.outputs) != 1:
+        found.append(f"outputs={len(model.outputs)}: one is supported")
+    for at, op in enumerate(model.operators):
+        why = _problem(model, op)
+        if why:
+            found.append(f"operators[{at}]={op.kind}: {why}")
+    return found
+
+
+def _problem(model: Model, op: Operator) -> str:
+    if op.kind not in _LAYERS:
+        return "no layer of simdflow"
+    x, y = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    options = dict(op.options)
+    if x.data is not None and op.kind not in ("ADD", "MUL"):
+        return "its input is a constant"
+    if str(x.dtype) not in DTYPES or y.dtype != x.dtype:
+        return f"{x.dtype} to {y.dtype}; {', '.join(DTYPES)} with outputs alike are supported"
+    if options.get("activation", "none") not in ACTIVATIONS:
+        return f"activation {options['activation']}; {', '.join(ACTIVATIONS)} are supported"
+    if x.dtype.kind != "f" and (x.scale is None or y.scale is None):
+        return "integers without a scale"
+    if any(t.scale is not None and len(t.scale) != 1 for t in (x, y)):
+        return "activations with a scale for each channel"
+    return _CONDITIONS[op.kind](model, op) if op.kind in _CONDITIONS else ""
+
+
+def _weights_problem(model: Model, op: Operator) -> str:
+    """Products need constant weights of the input's own kind."""
+    x, w = (model.tensors[i] for i in op.inputs[:2])
+    if w.data is None:
+        return "its weights are computed, not constant"
+    if w.dtype.kind != x.dtype.kind:
+        return f"{x.dtype} inputs with {w.dtype} weights (hybrid)"
+    if w.zero_point is not None and np.any(w.zero_point != 0) and x.dtype.kind != "f":
+        return "weights with a zero point"
+    if dict(op.options).get("weights_format", "default") != "default":
+        return "shuffled weights"
+    return ""
+
+
+def _axes_problem(model: Model, op: Operator) -> str:
+    axes = model.tensors[op.inputs[1]].data
+    if (
+        axes is None
+        or axes.reshape(-1).tolist() != [1, 2]
+        or len(model.tensors[op.inputs[0]].shape) != 4
+    ):
+        return "the mean over axes other than height and width"
+    return ""
+
+
+def _pool_problem(model: Model, op: Operator) -> str:
+    x, y = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    if op.option("activation") != "none":
+        return f"activation {op.option('activation')} of a pool"
+    same = x.scale is None or _quantized(x) == _quantized(y)
+    return "" if same else "a pool whose input and output have different scales"
+
+
+def _constant_problem(model: Model, op: Operator) -> str:
+    return "" if model.tensors[op.inputs[1]].data is not None else "computed sizes"
+
+
+def _buffer(tensor: Tensor) -> np.ndarray:
+    count = int(np.prod(tensor.shape))
+    raw = aligned(count * tensor.dtype.itemsize)
+    return raw.view(tensor.dtype)[:count].reshape(tensor.shape)
+
+
+def _quantized(tensor: Tensor) -> Quantized | None:
+    if tensor.scale is None or tensor.zero_point is None or tensor.dtype.kind == "f":
+        return None
+    return Quantized(float(tensor.scale[0]), int(tensor.zero_point[0]))
+
+
+def _quantization(tensor: Tensor) -> ops.Quantization:
+    assert tensor.scale is not None and tensor.zero_point is not None
+    scale = tensor.scale[0] if len(tensor.scale) == 1 else tensor.scale
+    return ops.Quantization(scale, int(tensor.zero_point[0]))
+
+
+# ---- the operators ------------------------------------------------------------------------------
+
+_Built = tuple[Call | None, int, str]
+
+
+def _product(
+    layer: _Layer, op: Any, w: np.ndarray, macs: int, detail: str, **options: Any
+) -> _Built:
+    """A layer with weights: convolution, depthwise convolution or dense."""
+    bias = layer.x[2] if len(layer.x) > 2 else None
+    call = op.bind(
+        layer.x[0].reshape(-1, w.shape[0]) if op is ops.dense else layer.x[0],
+        pack(w),
+        None if bias is None else pack(bias),
+        out=layer.out.reshape(-1, w.shape[1]) if op is ops.dense else layer.out,
+        activation=layer.options["activation"],
+        target=layer.target,
+        **layer.rounded(),
+        **layer.quantizations("x_q", "w_q", "y_q"),
+        **options,
+    )
+    return call, macs, detail
+
+
+def _window(layer: _Layer) -> dict[str, Any]:
+    return {
+        "stride": layer.pair("stride"),
+        "padding": layer.options["padding"],
+        "dilation": layer.pair("dilation"),
+    }
+
+
+def _conv2d(layer: _Layer) -> _Built:
+    w = layer.x[1].transpose(1, 2, 3, 0)  # OHWI
+    groups = layer.x[0].shape[3] // w.shape[2]
+    detail = f"{w.shape[0]}x{w.shape[1]}/{layer.pair('stride')[0]}"
+    macs = layer.out.size * w[..., 0].size
+    return _product(layer, ops.conv2d, w, macs, detail, groups=groups, **_window(layer))
+
+
+def _depthwise(layer: _Layer) -> _Built:
+    w = layer.x[1][0]
+    detail = f"{w.shape[0]}x{w.shape[1]}/{layer.pair('stride')[0]}"
+    macs = layer.out.size * w[..., 0].size
+    return _product(layer, ops.depthwise_conv2d, w, macs, detail, **_window(layer))
+
+
+def _dense(layer: _Layer) -> _Built:
+    w = layer.x[1].T
+    return _product(layer, ops.dense, w, layer.out.size * w.shape[0], f"{w.shape[0]}->{w.shape[1]}")
+
+
+def _binary(layer: _Layer, op: Any) -> _Built:
+    call = op.bind(
+        *layer.x,
+        out=layer.out,
+        activation=layer.options["activation"],
+        target=layer.target,
+        **layer.rounded(),
+        **layer.quantizations("a_q", "b_q", "y_q"),
+    )
+    return call, 0, ""
+
+
+def _add(layer: _Layer) -> _Built:
+    return _binary(layer, ops.add)
+
+
+def _mul(layer: _Layer) -> _Built:
+    return _binary(layer, ops.mul)
+
+
+def _pool(layer: _Layer, op: Any) -> _Built:
+    kernel = layer.pair("kernel")
+    call = op.bind(
+        layer.x[0],
+        kernel=kernel,
+        stride=layer.pair("stride"),
+        padding=layer.options["padding"],
+        out=layer.out,
+        target=layer.target,
+    )
+    return call, 0, f"{kernel[0]}x{kernel[1]}/{layer.pair('stride')[0]}"
+
+
+def _average_pool(layer: _Layer) -> _Built:
+    return _pool(layer, ops.avg_pool2d)
+
+
+def _max_pool(layer: _Layer) -> _Built:
+    return _pool(layer, ops.max_pool2d)
+
+
+def _mean(layer: _Layer) -> _Built:
+    x = layer.x[0]
+    call = ops.global_avg_pool2d.bind(
+        x,
+        out=layer.out.reshape(x.shape[0], x.shape[3]),
+        target=layer.target,
+        **layer.rounded(),
+        **layer.quantizations("x_q", "y_q"),
+    )
+    return call, 0, f"{x.shape[1]}x{x.shape[2]}"
+
+
+def _softmax(layer: _Layer) -> _Built:
+    call = ops.softmax.bind(
+        layer.x[0],
+        beta=float(layer.options["beta"]),
+        out=layer.out,
+        target=layer.target,
+        **layer.quantizations("x_q", "y_q"),
+    )
+    return call, 0, ""
+
+
+def _pad(layer: _Layer) -> _Built:
+    pads = tuple((int(a), int(b)) for a, b in layer.x[1])
+    quantized = _quantized(layer.tensors[0])
+    value = quantized.zero_point if quantized else 0
+    call = ops.pad.bind(layer.x[0], pads=pads, value=value, out=layer.out, target=layer.target)
+    return call, 0, ""
+
+
+def _transpose(layer: _Layer) -> _Built:
+    """Moves elements and computes nothing, so a copy by numpy will do."""
+    axes = tuple(int(a) for a in layer.x[1])
+    return partial(np.copyto, layer.out, layer.x[0].transpose(axes)), 0, str(list(axes))
+
+
+def _reshape(layer: _Layer) -> _Built:
+    return None, 0, ""
+
+
+_LAYERS: dict[str, Callable[[_Layer], _Built]] = {
+    "ADD": _add,
+    "AVERAGE_POOL_2D": _average_pool,
+    "CONV_2D": _conv2d,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _dense,
+    "MAX_POOL_2D": _max_pool,
+    "MEAN": _mean,
+    "MUL": _mul,
+    "PAD": _pad,
+    "RESHAPE": _reshape,
+    "SOFTMAX": _softmax,
+    "TRANSPOSE": _transpose,
+}
+_CONDITIONS: dict[str, Callable[[Model, Operator], str]] = {
+    "AVERAGE_POOL_2D": _pool_problem,
+    "CONV_2D": _weights_problem,
+    "DEPTHWISE_CONV_2D": _weights_problem,
+    "FULLY_CONNECTED": _weights_problem,
+    "MAX_POOL_2D": _pool_problem,
+    "MEAN": _axes_problem,
+    "PAD": _constant_problem,
+    "TRANSPOSE": _constant_problem,
+}

@@ -1,0 +1,129 @@
+"""Turns a bound nest and a target into a Hypothesis strategy for the dataflows that fit both.
+
+It draws every field of Dataflow, with sizes near what a register file holds, and asks the planner;
+a dataflow that is refused is drawn again. Knows nothing of operands' values.
+"""
+
+from __future__ import annotations
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from ..compiler.flatten import flatten, fusing_refused, value_operands
+from ..compiler.plan import lanes_of, plan
+from ..dsl.dataflow import Dataflow
+from ..dsl.errors import DataflowError
+from ..dsl.nest import Call, LoopNest
+from ..targets import Target
+
+# Steps of a body that are still quick to lower, to run as text and to compile.
+MOST_STEPS = 48
+
+
+def legal(nest: LoopNest, flow: Dataflow, target: Target) -> bool:
+    """Whether the planner takes the dataflow for a bound nest on a target."""
+    try:
+        plan(flatten(nest, flow), flow, target)
+    except DataflowError:
+        return False
+    return True
+
+
+def dataflows(nest: LoopNest, target: Target) -> st.SearchStrategy[Dataflow]:
+    """Legal dataflows of any bound nest: `dataflows(kernel.specialize(...).nest, sf.target("avx2"))`.
+
+    Anchors, auxiliary registers, tiles, blocks, lanes, widths, groups, unrolling, loop orders,
+    parallel axes and fused axes. Shrinks to `Dataflow()`, as far as that is legal.
+    """
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> Dataflow:
+        return _drawn(draw, nest, target)
+
+    # A closure: Hypothesis prints a strategy with its arguments, and a target is a page long.
+    return drawn()
+
+
+def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
+    nest = flatten(bound, Dataflow())
+    fused = _fused(draw, nest)
+    if fused:
+        nest = flatten(bound, Dataflow(unroll=((fused, 1),)))
+    extents = nest.extents
+    grid = [a.name for a in nest.grid]
+    reduced = [a.name for a in nest.reduction.axes if a.kind != "nonzeros"] if nest.reduction else []
+    names = [*grid, *(a.name for a in nest.reduction.axes)] if nest.reduction else grid
+
+    product = value_operands(nest.reduction.value) if nest.reduction else None
+    sides = [x.operand for x in product or ()]
+    anchor = draw(st.sampled_from(["out", "out", *dict.fromkeys(sides)]))
+    others = [s for s in dict.fromkeys(sides) if s != anchor]
+    auxiliary = {s: draw(st.integers(0, 4)) for s in others if draw(st.booleans())}
+
+    widths = [0, *(w for w in (128, 256, 512) if w <= target.width)]
+    width = draw(st.sampled_from(widths))
+    lanes = draw(st.sampled_from(["", *grid, *reduced]))
+    group = _group(draw, nest, reduced)
+    vector = lanes_of(nest, width or target.width)
+
+    tile: dict[str, int] = {}
+    steps = 1
+    for axis in draw(st.lists(st.sampled_from(grid), unique=True, max_size=3)) if grid else []:
+        count = draw(st.integers(1, max(1, min(6, extents[axis], MOST_STEPS // steps))))
+        steps *= count
+        tile[axis] = count * vector if axis == lanes else count
+    unroll: dict[str, int] = {}
+    for axis in draw(st.lists(st.sampled_from(reduced), unique=True, max_size=2)) if reduced else []:
+        count = draw(st.integers(1, max(1, min(8, extents[axis] + 1, MOST_STEPS // steps))))
+        steps *= count
+        unroll[axis] = count
+    block: dict[str, int] = {}
+    for axis in draw(st.lists(st.sampled_from([*grid, *reduced]), unique=True, max_size=2)):
+        block[axis] = draw(st.integers(1, max(1, extents[axis])))
+    order = tuple(draw(st.permutations(names))) if draw(_seldom()) else ()
+    parallel = draw(st.sampled_from(["", *grid])) if draw(_seldom()) else ""
+    named = {*tile, *unroll, *block, *order, lanes, group, parallel}
+    if fused and fused not in named:
+        # An axis is fused by being named.
+        (tile if fused in grid else unroll)[fused] = 1
+    flow = Dataflow(
+        anchor=anchor,
+        auxiliary=tuple(auxiliary.items()),
+        tile=tuple(tile.items()),
+        block=tuple(block.items()),
+        lanes=lanes,
+        width=width,
+        group=group,
+        unroll=tuple(unroll.items()),
+        order=order,
+        parallel=parallel,
+    )
+    assume(legal(bound, flow, target))
+    return flow
+
+
+def _seldom() -> st.SearchStrategy[bool]:
+    """True one time in four; False when shrunk."""
+    return st.sampled_from([False, False, False, True])
+
+
+def _group(draw: st.DrawFn, nest: LoopNest, reduced: list[str]) -> str:
+    """A reduction axis or none; of a product of bits, the axis along which they are packed."""
+    value = nest.reduction.value if nest.reduction else None
+    if isinstance(value, Call) and value.op == "xnor_popcount":
+        loads = value_operands(value)
+        if loads:
+            last = [n for n in reduced if all(x.index[-1].coefficient(n) == 1 for x in loads)]
+            return draw(st.sampled_from(last)) if last else ""
+    return draw(st.sampled_from(["", *reduced]))
+
+
+def _fused(draw: st.DrawFn, nest: LoopNest) -> str:
+    """The name of two axes fused into one, where the memory allows it, or ''."""
+    if not draw(_seldom()):
+        return ""
+    grid = [a.name for a in nest.grid]
+    reduced = [a.name for a in nest.reduction.axes] if nest.reduction else []
+    pairs = [*zip(grid, grid[1:], strict=False), *zip(reduced, reduced[1:], strict=False)]
+    allowed = ["__".join(p) for p in pairs if not fusing_refused(nest, p)]
+    return draw(st.sampled_from(allowed)) if allowed else ""

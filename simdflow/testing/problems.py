@@ -1,0 +1,408 @@
+"""Turns a kernel and a few words about its operands into problems: types, constants and values.
+
+Sizes are drawn for the axes of the nest, and every operand is given the shape that the nest's own
+indices reach, so operands always fit each other. Runs no kernel.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from ..compiler.bind import bind
+from ..compiler.check import check as check_nest
+from ..dsl.errors import OperandError, SimdflowError
+from ..dsl.nest import Affine, Arith, Dim, Load, LoopNest, Lookup, Size, resolve, walk
+from ..dsl.types import SCALARS, OperandType, RangedScalar, Scalar, bit
+from ..kernel import Kernel
+from ..operands import Bits, PackedOperand, pack, pack_bits
+from .operands import EDGES, extremes
+
+# A size or a constant: fixed, (smallest, largest), or a list of choices.
+Sizes = int | tuple[int, int] | list[int]
+Fill = str
+FILLS: tuple[Fill, ...] = ("ones", "random", "extremes")
+# What is tried for an operand whose element type is not given.
+CANDIDATES = tuple(SCALARS[name] for name in ("f32", "i8", "u8", "i32", "i16", "bit"))
+TABLE = 256
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that decides a kernel's operands, in a form that fits on a line.
+
+    types       operand -> type (storage 'packed' for one passed through `sf.pack`, 'csr' for a
+                compressed one); the output only where it must be given
+    fill, seed  what the values are; see `values`
+    """
+
+    types: tuple[tuple[str, OperandType], ...]
+    constants: tuple[tuple[str, int | float], ...] = ()
+    fill: Fill = "random"
+    seed: int = 0
+
+    def operands(self, kernel: Kernel) -> dict[str, Any]:
+        """Input -> what the kernel is called with: an array, Bits, or a PackedOperand."""
+        types = dict(self.types)
+        names = [o.name for o in kernel.nest.operands if o.role == "in"]
+        return {n: operand(types[n], self.fill, (self.seed, i)) for i, n in enumerate(names)}
+
+    def nest(self, kernel: Kernel) -> LoopNest:
+        """The kernel's nest for this problem, bound and checked."""
+        nest = bind(kernel.nest, dict(self.types), dict(self.constants))
+        check_nest(nest)
+        return nest
+
+
+def operand(kind: OperandType, fill: Fill, seed: tuple[int, ...]) -> Any:
+    """What a kernel takes for an operand type: an array, Bits for `bit`, a PackedOperand for packed
+    and compressed ones. The border of a type holds its border value.
+    """
+    rng = np.random.default_rng(seed)
+    ranged = RangedScalar(kind.scalar, kind.low, kind.high)
+    if kind.storage == "csr":
+        places = np.sort(rng.permutation(kind.size)[: kind.nonzeros])
+        rows, columns = np.divmod(places, kind.shape[1])
+        starts = np.searchsorted(rows, np.arange(kind.shape[0] + 1))
+        data = values((kind.nonzeros,), kind.scalar, kind.low, kind.high, fill, rng)
+        return pack(_Csr(kind.shape, starts.astype(np.int32), columns.astype(np.int32), data), ranged)
+    array = values(kind.shape, kind.scalar, kind.low, kind.high, fill, rng)
+    if kind.border:
+        inner = tuple(slice(a, n - b) for n, (a, b) in zip(kind.shape, kind.border, strict=True))
+        bordered = np.full_like(array, kind.border_value)
+        bordered[inner] = array[inner]
+        array = bordered
+    if kind.scalar == bit:
+        bits = pack_bits(array)
+        return pack(bits) if kind.storage == "packed" else bits
+    return pack(array, ranged) if kind.storage == "packed" else array
+
+
+@dataclass(frozen=True)
+class _Csr:
+    """What `sf.pack` reads of a SciPy matrix, without SciPy."""
+
+    shape: tuple[int, ...]
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+
+
+def values(
+    shape: tuple[int, ...],
+    scalar: Scalar,
+    low: float,
+    high: float,
+    fill: Fill,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """An array of a fill: 'ones', 'random' over the range (floats: normal, cut to it), or
+    'extremes' of the range (floats: of -4 to 4, so that sums stay finite). dtype i8 for `bit`.
+    """
+    if scalar == bit:
+        signs = rng.integers(0, 2, shape) * 2 - 1
+        return (np.ones(shape) if fill == "ones" else signs).astype(np.int8)
+    dtype = scalar.dtype
+    if scalar.is_float:
+        near = (max(low, -4.0), min(high, 4.0))
+        if fill == "extremes":
+            found = [v for v in extremes(RangedScalar(scalar, *near)) if v == 0 or abs(v) > 1e-6]
+            return rng.choice(np.array(found, dtype), shape)
+        drawn = np.ones(shape) if fill == "ones" else rng.standard_normal(shape)
+        return np.clip(drawn, *near).astype(dtype)
+    if fill == "extremes":
+        return rng.choice(np.array(extremes(RangedScalar(scalar, low, high)), dtype), shape)
+    if fill == "ones":
+        return np.full(shape, min(max(1, int(low)), int(high)), dtype)
+    return rng.integers(int(low), int(high), shape, dtype, endpoint=True)
+
+
+def dense(given: Any) -> np.ndarray:
+    """An operand as a numpy reference takes it: bits as i8 of +1 and -1, compressed rows with their
+    zeros.
+    """
+    if isinstance(given, Bits):
+        return given.values()
+    if isinstance(given, PackedOperand) and given.csr is not None:
+        parts = given.csr
+        array = np.zeros(given.shape, parts["data"].dtype)
+        rows = np.repeat(np.arange(given.shape[0]), np.diff(parts["indptr"]))
+        array[rows, parts["indices"]] = parts["data"]
+        return array
+    if isinstance(given, PackedOperand):
+        assert given.array is not None
+        if given.type.scalar == bit:
+            return Bits(given.array, given.type.shape).values()
+        return given.array
+    return np.asarray(given)
+
+
+@st.composite
+def problems(draw: st.DrawFn, kernel: Kernel, *, most: int = 3000, **given: Any) -> Problem:
+    """Problems of a kernel; each keyword names an operand, a constant or an axis of its nest.
+
+        problems(conv2d, x=sf.u8, w=[sf.i8, sf.i8.range(-7, 7)], stride=[1, 2], kh=3, ic=(1, 40))
+
+    operand    an element type, with or without a range; a whole operand type, which fixes the
+               shape; or a list of choices. Left out: every type that the nest accepts
+    axis       its extent: a number, (smallest, largest), or a list of choices. Left out: up to 3
+               for a window, up to 40 along the last dimension of an operand, up to 6 elsewhere
+    constant   a number, or a list of choices. Left out: its default
+
+    The points of the nest are held near `most`. Shrinks to the smallest sizes and simplest values.
+    Raises OperandError for a keyword that names nothing of the kernel.
+    """
+    _known(kernel, given)
+    constants = {k: v for k, v in kernel.nest.constants}
+    for name in constants:
+        if name in given:
+            choice = given[name]
+            constants[name] = draw(st.sampled_from(choice)) if isinstance(choice, list) else choice
+    kinds = {k: given[k] for k in _operands(kernel) if k in given}
+    kinds = {k: draw(st.sampled_from(v)) if isinstance(v, list) else v for k, v in kinds.items()}
+    missing = [o.name for o in kernel.nest.operands if o.role == "in" and o.name not in kinds]
+    if missing:
+        found = accepted(kernel, tuple(kinds.items()), tuple(constants.items()))
+        kinds |= dict(draw(st.sampled_from(found)))
+
+    room = most
+
+    def extent(name: str, low: int, high: int) -> int:
+        nonlocal room
+        choice = given.get(name, (low, high))
+        if isinstance(choice, list):
+            n = draw(st.sampled_from(choice))
+        elif isinstance(choice, int):
+            n = choice
+        else:
+            low, high = choice
+            edges = [e for e in EDGES if low <= e <= high]
+            plain = st.integers(low, high)
+            # Cut after drawing, so that shrinking one size does not give others a new meaning.
+            n = max(low, min(draw(plain | st.sampled_from(edges) if edges else plain), room))
+        room = max(1, room // max(n, 1))
+        return n
+
+    def slack(most_slack: int) -> int:
+        return draw(st.integers(0, most_slack))
+
+    problem = _problem(kernel, kinds, constants, extent, slack)
+    assume(problem is not None)
+    assert problem is not None
+    types = dict(problem.types)
+    for name, kind in types.items():
+        if kind.storage == "csr":
+            types[name] = replace(kind, nonzeros=draw(st.integers(0, kind.size)))
+        elif kernel.nest.operand(name).role == "in" and draw(st.booleans()):
+            types[name] = replace(kind, storage="packed")
+    fill, seed = draw(st.sampled_from(FILLS)), draw(st.integers(0, 255))
+    return replace(problem, types=tuple(types.items()), fill=fill, seed=seed)
+
+
+def _operands(kernel: Kernel) -> list[str]:
+    return [o.name for o in kernel.nest.operands]
+
+
+def _known(kernel: Kernel, given: Mapping[str, Any]) -> None:
+    names = [*_operands(kernel), *(k for k, _ in kernel.nest.constants)]
+    names += [a.name for a in kernel.nest.axes]
+    for name in given:
+        if name not in names:
+            raise OperandError(
+                f"{kernel.name}: {name}={given[name]!r} is no operand, constant or axis; they are "
+                f"{', '.join(names)}. Use one of them."
+            )
+
+
+@lru_cache(maxsize=256)
+def accepted(
+    kernel: Kernel,
+    kinds: tuple[tuple[str, Any], ...],
+    constants: tuple[tuple[str, int | float], ...],
+) -> tuple[tuple[tuple[str, Scalar], ...], ...]:
+    """The element types of the operands not given with which the nest passes its check, at most 16.
+
+    Raises OperandError when there are none.
+    """
+    names = [o.name for o in kernel.nest.operands if o.role == "in"]
+    missing = [n for n in names if n not in dict(kinds)]
+    found = []
+    for scalars in itertools.product(CANDIDATES, repeat=len(missing)):
+        tried = tuple(zip(missing, scalars, strict=True))
+        small = _problem(kernel, dict(kinds) | dict(tried), dict(constants), _smallest, _none)
+        if small is not None:
+            found.append(tried)
+        if len(found) == 16:
+            break
+    if not found:
+        raise OperandError(
+            f"{kernel.name}: {', '.join(missing)} fit no element type of "
+            f"{', '.join(map(repr, CANDIDATES))}. Give the types, as in {missing[0]}=sf.f32."
+        )
+    return tuple(found)
+
+
+def _smallest(name: str, low: int, high: int) -> int:
+    return low
+
+
+def _none(most: int) -> int:
+    return 0
+
+
+def _problem(
+    kernel: Kernel,
+    kinds: Mapping[str, Any],
+    constants: Mapping[str, int | float],
+    extent: Callable[[str, int, int], int],
+    slack: Callable[[int], int],
+) -> Problem | None:
+    """A problem with shapes from the nest's indices, or None when the nest refuses them."""
+    nest = kernel.nest
+    try:
+        shapes = _Shapes(nest, kinds, constants).filled(extent, slack)
+        types = {}
+        for o in nest.operands:
+            kind = kinds.get(o.name)
+            if isinstance(kind, OperandType):
+                types[o.name] = kind
+            elif kind is not None:
+                types[o.name] = kind[shapes[o.name]]
+            if any(a.of == o.name for a in nest.axes):
+                types[o.name] = replace(types[o.name], storage="csr", nonzeros=types[o.name].size)
+        problem = Problem(tuple(types.items()), tuple(constants.items()))
+        problem.nest(kernel)
+    except (SimdflowError, ZeroDivisionError):
+        return None
+    return problem
+
+
+class _Shapes:
+    """Finds the dimensions of operands from extents of axes, and extents from known dimensions."""
+
+    def __init__(
+        self, nest: LoopNest, kinds: Mapping[str, Any], constants: Mapping[str, int | float]
+    ) -> None:
+        self._nest, self._constants = nest, constants
+        self._extents: dict[str, int] = {}
+        self._dims: dict[tuple[str, int], int] = {}
+        for name, kind in kinds.items():
+            if isinstance(kind, OperandType):
+                self._dims |= {(name, i): n for i, n in enumerate(kind.shape)}
+        stored = Load(nest.store.operand, nest.store.index)
+        self._accesses = (*nest.loads(), stored)
+        tables = (e.operand for x in nest.expressions() for e in walk(x) if isinstance(e, Lookup))
+        for name in tables:
+            self._dims.setdefault((name, 0), TABLE)
+
+    def filled(
+        self, extent: Callable[[str, int, int], int], slack: Callable[[int], int]
+    ) -> dict[str, tuple[int, ...]]:
+        """operand -> shape; `extent(axis, low, high)` chooses what nothing else decides, and
+        `slack(n)` how far past its last window an operand goes.
+        """
+        pending = sorted(self._nest.axes, key=lambda a: -self._limit(a.name))
+        self._follow(slack)
+        while pending := [a for a in pending if a.name not in self._extents]:
+            axis = pending[0]
+            n = extent(axis.name, 1, self._limit(axis.name))
+            self._extents[axis.name] = n
+            self._solve(axis.extent, n)
+            self._follow(slack)
+        ranks = {x.operand: len(x.index) for x in self._accesses}
+        ranks |= {a.of: 2 for a in self._nest.axes if a.of}
+        ranks |= {name: 1 for name, _ in self._dims if name not in ranks}
+        return {o: tuple(self._dims[o, i] for i in range(n)) for o, n in ranks.items()}
+
+    def _limit(self, axis: str) -> int:
+        """How long an axis is drawn at the most: short in a window, long where memory is contiguous."""
+        indices = [i for x in self._accesses for i in x.index]
+        reduced = self._nest.reduction and axis in {a.name for a in self._nest.reduction.axes}
+        plain = [{t for t, _ in i.terms if isinstance(t, str)} for i in indices]
+        if reduced and any(axis in terms and len(terms) > 1 for terms in plain):
+            return 3
+        return 40 if any(axis in x.index[-1].axes for x in self._accesses if x.index) else 6
+
+    def _follow(self, slack: Callable[[int], int]) -> None:
+        """Everything that the known extents and dimensions decide."""
+        while any([*self._new_extents(), *self._new_dims(slack)]):
+            pass
+
+    def _new_extents(self) -> Iterator[bool]:
+        for a in self._nest.axes:
+            n = self._value(a.extent)
+            if a.name not in self._extents and n is not None:
+                self._extents[a.name] = n
+                yield True
+            if a.of and n is not None and (a.of, 1) not in self._dims:
+                self._dims[a.of, 1] = n
+                yield True
+            if a.of and (a.of, 0) not in self._dims and a.row.axes <= self._extents.keys():
+                self._dims[a.of, 0] = self._bound(a.row).bounds(self._extents)[1] + 1
+                yield True
+
+    def _new_dims(self, slack: Callable[[int], int]) -> Iterator[bool]:
+        grid = {a.name for a in self._nest.grid}
+        for x in self._accesses:
+            for d in range(len(x.index)):
+                if (x.operand, d) in self._dims:
+                    continue
+                same = [y.index[d] for y in self._accesses if y.operand == x.operand]
+                bound = [self._known_index(i) for i in same]
+                if any(i is None for i in bound):
+                    continue
+                reach = max(i.bounds(self._extents)[1] for i in bound if i is not None)
+                steps = [
+                    int(c) for i in bound if i for t, c in i.terms if t in grid and isinstance(c, int)
+                ]
+                more = slack(min(steps) - 1) if steps and min(steps) > 1 else 0
+                self._dims[x.operand, d] = reach + 1 + more
+                yield True
+
+    def _known_index(self, index: Affine) -> Affine | None:
+        """The index with integers, if its axes and sizes are known."""
+        if not index.axes <= self._extents.keys():
+            return None
+        try:
+            return self._bound(index)
+        except KeyError:
+            return None
+
+    def _bound(self, index: Affine) -> Affine:
+        total = Affine((), resolve(index.const, self._dim))
+        for term, c in index.terms:
+            if not isinstance(term, str):
+                term = replace(
+                    term, inner=self._bound(term.inner), divisor=resolve(term.divisor, self._dim)
+                )
+            total = total.plus(Affine(((term, resolve(c, self._dim)),)))
+        return total
+
+    def _dim(self, d: Dim) -> int:
+        return self._dims[d.operand, d.axis] if d.operand else int(self._constants[d.name])
+
+    def _value(self, size: Size) -> int | None:
+        try:
+            return resolve(size, self._dim)
+        except KeyError:
+            return None
+
+    def _solve(self, size: Size, n: int) -> None:
+        """What an extent of n says about the dimension it is made of."""
+        if isinstance(size, Dim) and size.operand:
+            self._dims[size.operand, size.axis] = n
+        elif isinstance(size, Arith):
+            other = self._value(size.b)
+            if other is not None and size.op == "//":
+                self._solve(size.a, n * other)
+            elif other is not None and size.op in "+-":
+                self._solve(size.a, n - other if size.op == "+" else n + other)
+            elif other and size.op == "*" and n % other == 0:
+                self._solve(size.a, n // other)
