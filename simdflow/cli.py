@@ -38,11 +38,9 @@ STAGES: dict[str, Callable[[CompiledKernel], object]] = {
     "asm": lambda c: c.asm(),
     "report": lambda c: c.report(),
 }
-# Of the hundreds of features that LLVM lists, those that a target asks for or that tell CPUs apart.
-FEATURES = (
-    "sse4.2 popcnt fma avx avx2 avxvnni avx512f avx512bw avx512vl avx512vnni avx512bf16 "
-    "avx512vpopcntdq amx-int8 neon dotprod i8mm"
-).split()
+# Of the hundreds that LLVM lists: those that a target asks for, or that tell CPUs apart.
+FEATURES = ("sse4.2", "popcnt", "fma", "avx", "avx2", "avxvnni", "avx512f", "avx512bw", "avx512vl")
+FEATURES += ("avx512vnni", "avx512bf16", "avx512vpopcntdq", "amx-int8", "neon", "dotprod", "i8mm")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--top", type=_positive, default=3, help="how many results to print (3)")
     run.add_argument("--golden", type=Path, help=".npz or .npy with the expected outputs")
     run.add_argument("--golden-key", default="auto", help="array in it (auto)")
+    run.add_argument(
+        "--rounding",
+        choices=["float", "tflite"],
+        default="float",
+        help="float: as LiteRT computes by default; tflite: as its reference kernels do",
+    )
     run.add_argument("--target", help="compile for this target (default: the best)")
     run.set_defaults(action=_run)
 
@@ -132,7 +136,7 @@ def _run(given: argparse.Namespace) -> None:
             "supported. Convert the model"
         )
     model = tflite.read(given.model)
-    network = tflite_layers.prepare(model, given.model.name, given.target)
+    network = tflite_layers.prepare(model, given.model.name, given.target, given.rounding)
     data = samples.arrays(given.input)
     chosen = samples.chosen(data, given.key, "x", given.input)
     values = samples.inputs(chosen[: given.count], network, given.scale)

@@ -49,8 +49,7 @@ def accumulate(w: Writer, tile: Tile, memory: bool, scratch: Callable | None) ->
         uses = [(i, j, p) for p in steps for j in range(vectors) for i in range(len(spots))]
     else:
         uses = [(i, j, p) for p in steps for i, j in accumulators]
-        if _held_side(tile) is not None:
-            uses = _by_streamed(tile, uses)
+        uses = _streamed(tile, uses)
     add = _products(w, tile, uses) if tile.plan.dot else _values(w, tile)
     last = {(i, j): n for n, (i, j, _) in enumerate(uses)}
     begun = set()
@@ -78,28 +77,22 @@ def _keeps_broadcasts(tile: Tile) -> bool:
     return aux.get(narrow[0].operand, 1) >= len(tile.spots) > 1 and aux.get(wide[0].operand, 0) == 1
 
 
-def _held_side(tile: Tile) -> Load | None:
-    """The side that is wholly in registers across the loop, if one is: the other is then read once each."""
+def _streamed(tile: Tile, uses: list) -> list:
+    """Where one side is wholly in registers: the products in the order in which the other side's registers first
+    occur, so that each of those is loaded once for all its uses."""
     plan = tile.plan
-    free = dict(plan.slots)
+    slots = dict(plan.slots)
+    keys: dict[str, list] = {}
     for load in (plan.a, plan.b):
-        if load is not None and free.get(load.operand, 1) == 0:
-            return load
-    return None
-
-
-def _by_streamed(tile: Tile, uses: list) -> list:
-    """Products in the order in which the streamed side's registers first occur: each is loaded once for all its uses."""
-    plan = tile.plan
-    held = _held_side(tile)
-    other = plan.b if held is plan.a else plan.a
-    assert other is not None
+        assert load is not None
+        keys[load.operand] = [address(plan, load, tile.place(tile.spots[i], j, p)) for i, j, p in uses]
+    held = [name for name, mine in keys.items() if slots.get(name, 1) in (0, len(set(mine)))]
+    if not held or len(keys) == 1:
+        return uses
+    moving = keys[next(name for name in keys if name != held[-1])]
     first: dict[object, int] = {}
-    keyed = []
-    for n, (i, j, p) in enumerate(uses):
-        k = address(plan, other, tile.place(tile.spots[i], j, p))
-        keyed.append((first.setdefault(k, len(first)), n))
-    return [uses[n] for _, n in sorted(keyed)]
+    rank = [first.setdefault(k, len(first)) for k in moving]
+    return [use for _, use in sorted(zip(rank, uses, strict=True), key=lambda x: x[0])]
 
 
 def hoist(w: Writer, tile: Tile, load: Load, count: int) -> None:
@@ -113,7 +106,7 @@ def hoist(w: Writer, tile: Tile, load: Load, count: int) -> None:
                 where = address(plan, load, place)
                 if where in found or len(found) == count:
                     continue
-                name = f"{load.operand}_{len(found)}"
+                name = f"{load.operand}_held_{len(found)}"
                 found[where] = None
                 _load_side(w, tile, load, place, name)
                 w.held[where] = name
@@ -152,7 +145,7 @@ def _products(w: Writer, tile: Tile, uses: list) -> Callable:
 
         return register
 
-    a, b = side(plan.a, "a"), side(plan.b, "b")
+    a, b = side(plan.a, plan.a.operand), side(plan.b, plan.b.operand)
     vec = Vec(r.scalar.name, tile.lanes)
 
     def add(n: int, i: int, j: int, p: dict) -> None:

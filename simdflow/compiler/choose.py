@@ -16,7 +16,9 @@ from ..targets import Target
 from .cost import cost
 from .flatten import flatten, fusing_refused, value_operands
 from .lower import lower
-from .plan import compressed_rows, default_lanes, lanes_of, plan
+from .flatten import fuse_named as flatten_again
+from .plan import bit_axis, compressed_rows, default_lanes, lanes_of, plan
+from .tile import tile_keys
 
 LOWERED = 6  # candidates that are lowered and counted; the rest are ranked by arithmetic alone
 BODY = 96  # instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache
@@ -92,7 +94,7 @@ def _groups(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple[str, 
     if not found or groups[-1] <= 4:
         found.append((last[-1] if last and not both else "", 1))
     if names == ["bit", "bit"]:
-        found = [(axes[-1] if axes else r.axes[-1].name, 32)]
+        found = [(bit_axis(flat), 32)]
     return found
 
 
@@ -120,11 +122,13 @@ def _tiles(flat, target: Target, lanes_axis, rows, group, extents) -> Iterator[t
                 if mr not in _sensible(n_last, 14):
                     continue
                 seen.add((outer, mr, nr))
-                rough = others * _rough(target, n_before, outer, n_last, mr, vectors, nr, steps, both)
                 tile = {lanes_axis: nr * lanes}
                 tile |= {last: mr} if mr > 1 else {}
                 tile |= {before: outer} if outer > 1 else {}
-                yield rough, _flow(flat, target, lanes_axis, rows, axis, g, tile, outer * mr, nr)
+                flow = _flow(flat, target, lanes_axis, rows, axis, g, tile, outer * mr, nr)
+                reads = _window_reads(flat, flow, rows, lanes, g) / (outer * mr * nr) if both else 0.0
+                rough = others * _rough(target, n_before, outer, n_last, mr, vectors, nr, steps, reads)
+                yield rough, flow
 
 
 def _sensible(n: int, most: int) -> set[int]:
@@ -132,14 +136,26 @@ def _sensible(n: int, most: int) -> set[int]:
     return {-(-n // k) for k in range(1, n + 1) if -(-n // k) <= most}
 
 
-def _rough(target, n_before, outer, n_last, mr, vectors, nr, steps, both) -> float:
+def _window_reads(flat: LoopNest, flow: Dataflow, rows: list[str], lanes: int, g: int) -> float:
+    """Loads of the moving side of a depthwise product, for a whole tile and one group of the reduction."""
+    fused = flatten_again(flat, flow)
+    r = fused.reduction
+    assert r is not None
+    pair = value_operands(r.value)
+    assert pair is not None
+    moving = max(pair, key=lambda x: len(x.index[-1].axes))
+    steps = math.prod(fused.extents[a.name] for a in r.axes) / max(g, 1)
+    return tile_keys(fused, flow, moving, lanes, g) * (3.0 if g > 1 else 1.0) / steps
+
+
+def _rough(target, n_before, outer, n_last, mr, vectors, nr, steps, reads) -> float:
     """Cycles of one product nest: every tile at its busiest port, plus what a tile costs besides."""
     total = 0.0
     for h, th in _pieces(n_before, outer):
         for m, tm in _pieces(n_last, mr):
             for v, tv in _pieces(vectors, nr):
                 dots = h * m * v
-                loads = v + h * m if not both else v + dots
+                loads = v + h * m if not reads else dots * reads
                 step = max(dots / target.rate("dot"), loads / target.rate("load"), 4.0)
                 total += th * tm * tv * (steps * step + 1.2 * dots + 12)
     return total
@@ -164,7 +180,7 @@ def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow:
         # Depthwise: all taps in the body, the weights in registers across the pixels, each pixel read once.
         unroll = {a.name: flat.extents[a.name] for a in r.axes}
         taps = math.prod(unroll.values())
-        held = -(-taps // max(g, 1)) * nr if taps <= 25 else 0
+        held = _tap_groups(unroll, axis, g) * nr * _sharing(unroll, axis, g)
         auxiliary = {_weights(flat, pair).operand: held} if mr * nr + held + 3 <= target.budget else {}
         if taps > 49:
             unroll = {}
@@ -177,6 +193,16 @@ def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow:
             steps = most
         unroll = {axis: steps * g}
     return Dataflow(auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "", unroll=unroll)
+
+
+def _tap_groups(unroll: dict[str, int], axis: str, g: int) -> int:
+    return math.prod(-(-n // g) if a == axis else n for a, n in unroll.items())
+
+
+def _sharing(unroll: dict[str, int], axis: str, g: int) -> int:
+    """Versions of the weights when neighbouring outputs share a group of a stride-1 window."""
+    n = unroll.get(axis, g)
+    return g - n + 1 if 1 < n < g else 1
 
 
 def _weights(flat: LoopNest, pair):

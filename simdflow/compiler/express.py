@@ -5,7 +5,7 @@ Every value has one type per lane, the one `scalars` computed for it; conversion
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..dsl.errors import KernelError
 from ..dsl.nest import Affine, Call, Cast, Const, Expr, Load, Lookup, Ref
@@ -13,6 +13,7 @@ from ..dsl.types import SCALARS, Scalar
 from .place import Place, address, value_load
 from .plan import RegisterPlan
 from .program import Vec
+from .ranges import range_of
 from .scalars import scalar_of
 from .writer import Writer
 
@@ -85,7 +86,14 @@ def as_type(w: Writer, register: str, scalar: str) -> str:
     return register if vec.scalar == scalar else w.op("convert", Vec(scalar, vec.lanes), register)
 
 
-def _cast(w: Writer, plan: RegisterPlan, cast: Cast, value) -> str:
+def _cast(w: Writer, plan: RegisterPlan, cast: Cast, value: Callable[[Expr], str]) -> str:
+    inner = cast.arg
+    if cast.mode == "saturate" and cast.scalar.name == "i32" and isinstance(inner, Call) and inner.op == "round":
+        rounded = value(inner.args[0])
+        if w.vecs[rounded].scalar == "f32":
+            bounded = range_of(inner, plan.nest)[1] < 2**31
+            name = "round_bounded" if bounded else "round_saturate"
+            return w.op(name, Vec("i32", w.vecs[rounded].lanes), rounded)
     arg = value(cast.arg)
     have = w.vecs[arg]
     to = Vec(cast.scalar.name, have.lanes)

@@ -18,7 +18,11 @@ from ..dsl.types import OperandType
 
 def flatten(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
     """A bound nest with linear offsets, without quotients where they divide, its axes fused as the dataflow names them."""
-    nest = _linearized(_split_quotients(nest))
+    return fuse_named(_linearized(_split_quotients(nest)), dataflow)
+
+
+def fuse_named(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
+    """A linearized nest with the axes fused that the dataflow names with `__`."""
     for name in dataflow.axes():
         if "__" in name:
             nest = _fused(nest, tuple(name.split("__")), name)

@@ -76,7 +76,12 @@ class Tile:
             valid = max(0, min(self.lanes, -(-remaining // per)))
         step = self.lanes * (plan.group if lanes_axis == group else 1)
         section = step if plan.lanes_reduced else -(-self.sizes[lanes_axis] // step) * step
-        return Place(at, j, self.lanes, valid, left, section)
+        shift, sharing = 0, 1
+        if plan.shift and point is not None:
+            at_axis, count = spot.get(plan.shift.axis, 0), plan.shift.count
+            shift = at_axis % count
+            sharing = min(count, self.sizes[plan.shift.axis] - (at_axis - shift))
+        return Place(at, j, self.lanes, valid, left, section, shift, sharing)
 
 
 def lower(plan: RegisterPlan, name: str) -> Program:

@@ -7,6 +7,7 @@ Lane and group tails are zero. Knows nothing of registers.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Packing:
     axes           (axis, extent) of every axis it mentions but the lanes', in loop order
     coefficients   axis -> elements of the dense operand per step
     sums           -128 * sum over the reduction is appended, for instructions that take one side as unsigned
+    shifts         so many versions, each with its group elements `shift_stride` further on (see plan.Shift)
     """
 
     operand: str
@@ -38,6 +40,8 @@ class Packing:
     start: int
     reduced: tuple[str, ...]
     sums: bool
+    shifts: int = 1
+    shift_stride: int = 0
 
     @property
     def unit(self) -> int:
@@ -71,7 +75,7 @@ class Packing:
         """Stored elements (bytes for bits), without the sums."""
         outer = math.prod(n for _, n in self.counts())
         lanes = sum(-(-(stop - start) // size) * size for start, stop, size in self.sections)
-        return outer * lanes * self.inner_group // self.unit
+        return outer * lanes * self.inner_group // self.unit * self.shifts
 
     @property
     def bytes(self) -> int:
@@ -95,7 +99,7 @@ class Packing:
     def sum_count(self) -> int:
         return math.prod(n for _, n in self.sum_axes) * self.padded_lanes
 
-    def offset(self, base: dict[str, Affine], lane_start: int, size: int) -> Affine:
+    def offset(self, base: dict[str, Affine], lane_start: int, size: int, shift: int = 0) -> Affine:
         """Where the tile that starts at these axis values begins, in stored elements.
 
         base        axis -> its value, affine in the loop variables
@@ -122,6 +126,7 @@ class Packing:
             )
             position = base[self.lane].plus(Affine((), lane_start), -1)
             total = total.plus(position.times(per_section // size)).plus(Affine((), done))
+        total = total.plus(Affine((), shift * (self.elements // self.shifts) * self.unit))
         return scaled(total, 1, self.unit)
 
     def __str__(self) -> str:
@@ -163,8 +168,8 @@ def pack(array: np.ndarray, packing: Packing) -> np.ndarray:
         dense = dense[..., None]
     out = aligned(p.bytes)
     at, item = 0, flat.itemsize
-    for start, stop, size in p.sections:
-        panels = _panels(dense[..., start:stop], p, size)
+    for shift, (start, stop, size) in itertools.product(range(p.shifts), p.sections):
+        panels = _panels(dense[..., start:stop], p, size, shift * p.shift_stride)
         raw = np.packbits(panels, bitorder="little") if p.scalar == "bit" else panels.ravel().view(np.uint8)
         out[at : at + raw.nbytes] = raw
         at += raw.nbytes
@@ -178,7 +183,7 @@ def pack(array: np.ndarray, packing: Packing) -> np.ndarray:
     return out
 
 
-def _panels(dense: np.ndarray, p: Packing, size: int) -> np.ndarray:
+def _panels(dense: np.ndarray, p: Packing, size: int, shift: int) -> np.ndarray:
     """[axes..., lanes] to [tile][axes..., groups][lane][group element], zero-padded."""
     lead = [(0, 0)] * (dense.ndim - 1)
     tiles = -(-dense.shape[-1] // size)
@@ -189,7 +194,7 @@ def _panels(dense: np.ndarray, p: Packing, size: int) -> np.ndarray:
         g = names.index(p.group_axis)
         n = dense.shape[g]
         pad = [(0, 0)] * dense.ndim
-        pad[g] = (0, -n % p.group)
+        pad[g] = (shift, -(shift + n) % p.group)
         dense = np.pad(dense, pad)
         shape = (*dense.shape[:g], dense.shape[g] // p.group, p.group, *dense.shape[g + 1 :])
         dense = np.moveaxis(dense.reshape(shape), g + 1, -1)

@@ -25,6 +25,7 @@ class Place:
     vector   which vector along the lanes, `lanes` wide, of which `valid` lanes exist
     left     group elements that exist from here on (the last group of a row may be short)
     section  padded size of the lane tile (the packed operand's panel)
+    shift    which output of those that share a group (plan.Shift), of `sharing` in this tile
     """
 
     at: Mapping[str, Affine]
@@ -33,6 +34,8 @@ class Place:
     valid: int
     left: int = 1 << 30
     section: int = 1
+    shift: int = 0
+    sharing: int = 1
 
 
 def substitute(index: Affine, at: Mapping[str, Affine]) -> Affine:
@@ -61,7 +64,7 @@ def address(plan: RegisterPlan, load: Load, place: Place) -> Address:
         width = place.lanes * packing.inner_group // packing.unit
         whole = place.section == packing.tile
         start = 0 if whole else packing.sections[-1][0]
-        offset = packing.offset(dict(place.at), start, place.section)
+        offset = packing.offset(dict(place.at), start, place.section, place.shift)
         if packing.lane:
             offset = offset.plus(Affine((), place.vector * width))
         return Address(load.operand, offset)
@@ -69,7 +72,11 @@ def address(plan: RegisterPlan, load: Load, place: Place) -> Address:
     if t.storage == "csr":
         return Address(f"{load.operand}_data", Affine.axis(_position(plan)))
     index = load.index[-1]
-    offset = substitute(index, place.at)
+    at = place.at
+    if plan.shift and is_product:
+        axis = plan.shift.axis
+        at = {**at, axis: at[axis].plus(Affine((), place.shift), -1)}
+    offset = substitute(index, at)
     step = _lane_step(plan, index)
     offset = offset.plus(Affine((), place.vector * place.lanes * step))
     if t.scalar.kind == "b":
@@ -96,6 +103,8 @@ def product_load(w: Writer, plan: RegisterPlan, load: Load, place: Place, dst: s
     where = address(plan, load, place)
     packing = plan.packing(load.operand)
     left = -(-place.left // 8) if scalar.kind == "b" else place.left
+    if plan.shift:
+        left += plan.shift.stride * (place.sharing - 1)
     if packing:
         if packing.lane:
             return w.assign(dst, "load", vec, where)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layerwise import Network
+from .layerwise import Network, Quantized
 
 
 def heading(network: Network) -> str:
-    """Two lines: the network and its target, the types at both ends."""
+    """Three lines: the network and its target, the types at both ends."""
     macs = sum(step.macs for step in network.steps)
     layers = sum(step.call is not None for step in network.steps)
     return (
@@ -27,8 +27,10 @@ def shown(array: np.ndarray) -> str:
     return f"{scalar}[{', '.join(map(str, array.shape))}]"
 
 
-def _real(quantized: object) -> str:
-    return f", real = {quantized.scale:g} * (q - {quantized.zero_point})" if quantized else ""
+def _real(quantized: Quantized | None) -> str:
+    if quantized is None:
+        return ""
+    return f", real = {quantized.scale:g} * (q {-quantized.zero_point:+d})"
 
 
 def results(network: Network, outputs: np.ndarray, labels: np.ndarray | None, top: int) -> str:

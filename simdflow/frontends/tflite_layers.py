@@ -6,6 +6,7 @@ later is kernels. The rounding is XNNPACK's ("float"), which is what LiteRT comp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 
 from .. import ops
 from ..compiler.packing import aligned
-from ..dsl.errors import ModelError
+from ..dsl.errors import ModelError, OperandError
 from ..kernel import pack
 from ..targets import Target
 from ..targets import target as choose
@@ -23,6 +24,7 @@ from .layerwise import Network, Quantized, Step
 from .tflite import Model, Operator, Tensor
 
 DTYPES = ("float32", "int8", "uint8")
+MAX_BYTES = 1 << 32  # of all buffers together: more than any network here, less than a machine has
 ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
 Call = Callable[[], object]
 
@@ -55,6 +57,11 @@ class _Layer:
             return {}
         return {n: _quantization(t) for n, t in zip(names, tensors, strict=True)}
 
+    @property
+    def activation(self) -> str | None:
+        found = str(self.options["activation"])
+        return None if found == "none" else found
+
     def rounded(self) -> dict[str, str]:
         """`rounding=...` for integers."""
         return {} if self.out.dtype.kind == "f" else {"rounding": self.rounding}
@@ -80,12 +87,18 @@ def prepare(
             f"{name}: operators={len(problems)} are not supported:\n{listed}\n"
             f"Supported are {kinds}. Export the model without the others"
         )
+    nbytes = sum(math.prod(t.shape) * t.dtype.itemsize for t in model.tensors)
+    if nbytes > MAX_BYTES:
+        raise ModelError(
+            f"{name}: tensors have {nbytes} bytes in all; at most {MAX_BYTES} are allowed. Export "
+            "a smaller model"
+        )
     chosen = choose(target)
     buffers = {i: t.data for i, t in enumerate(model.tensors) if t.data is not None}
     made = _Made(model, buffers, chosen, rounding)
     first = model.tensors[model.inputs[0]]
     buffers[model.inputs[0]] = _buffer(first)
-    steps = tuple(_step(made, op) for op in model.operators)
+    steps = tuple(_checked_step(made, at, name) for at in range(len(model.operators)))
     last = model.outputs[0]
     return Network(
         name,
@@ -96,6 +109,17 @@ def prepare(
         _quantized(first),
         _quantized(model.tensors[last]),
     )
+
+
+def _checked_step(made: _Made, at: int, name: str) -> Step:
+    """`_step`, with what does not fit together in the file turned into an error that says where."""
+    op = made.model.operators[at]
+    try:
+        return _step(made, op)
+    except (OperandError, ValueError, IndexError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{name}: operators[{at}]={op.kind} does not fit its tensors: {error}"
+        ) from error
 
 
 def _step(made: _Made, op: Operator) -> Step:
@@ -135,6 +159,9 @@ def unsupported(model: Model) -> list[str]:
 def _problem(model: Model, op: Operator) -> str:
     if op.kind not in _LAYERS:
         return "no layer of simdflow"
+    needed = 2 if op.kind in _CONDITIONS and "POOL" not in op.kind else 1
+    if len(op.outputs) != 1 or len(op.inputs) < needed or -1 in op.inputs[:needed]:
+        return f"{len(op.inputs)} inputs and {len(op.outputs)} outputs"
     x, y = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
     options = dict(op.options)
     if x.data is not None and op.kind not in ("ADD", "MUL"):
@@ -220,7 +247,7 @@ def _product(
         pack(w),
         None if bias is None else pack(bias),
         out=layer.out.reshape(-1, w.shape[1]) if op is ops.dense else layer.out,
-        activation=layer.options["activation"],
+        activation=layer.activation,
         target=layer.target,
         **layer.rounded(),
         **layer.quantizations("x_q", "w_q", "y_q"),
@@ -261,7 +288,7 @@ def _binary(layer: _Layer, op: Any) -> _Built:
     call = op.bind(
         *layer.x,
         out=layer.out,
-        activation=layer.options["activation"],
+        activation=layer.activation,
         target=layer.target,
         **layer.rounded(),
         **layer.quantizations("a_q", "b_q", "y_q"),
@@ -332,6 +359,8 @@ def _pad(layer: _Layer) -> _Built:
 def _transpose(layer: _Layer) -> _Built:
     """Moves elements and computes nothing, so a copy by numpy will do."""
     axes = tuple(int(a) for a in layer.x[1])
+    if layer.x[0].transpose(axes).shape != layer.out.shape:
+        raise ValueError(f"{layer.x[0].shape} transposed by {axes} is not {layer.out.shape}")
     return partial(np.copyto, layer.out, layer.x[0].transpose(axes)), 0, str(list(axes))
 
 

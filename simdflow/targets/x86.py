@@ -174,24 +174,28 @@ def _padded(b: Any, x: Any, lanes: int) -> Any:
     return x if n == lanes else shuffle(b, x, x, [min(i, n - 1) for i in range(lanes)])
 
 
-def to_integers(width: int) -> tuple[Instruction, Instruction]:
-    """The rows `saturate` and `round_saturate`, quick from f32 to i32 in up to `width` bits."""
+def to_integers(width: int) -> tuple[Instruction, ...]:
+    """The rows `saturate`, `round_saturate` and `round_bounded`, quick from f32 to i32 in up to `width` bits."""
 
-    def row(name: str, intrinsics: dict[int, str]) -> Instruction:
+    def row(name: str, intrinsics: dict[int, str], bounded: bool = False) -> Instruction:
         portable = NATIVE_ROWS[name]
 
         def emit(b: Any, vec: Vec, x: Value) -> Any:
             bits = vec.lanes * 32
             if (x.scalar, vec.scalar) != ("f32", "i32") or bits not in REGISTERS or bits > width:
                 return portable.emit(b, vec, x)
-            return _converted(b, vec, x, f"llvm.x86.{intrinsics[bits]}")
+            return _converted(b, vec, x, f"llvm.x86.{intrinsics[bits]}", bounded)
 
         return Instruction(name, portable.meaning, emit)
 
-    return row("saturate", _TRUNCATE), row("round_saturate", _NEAREST)
+    return (
+        row("saturate", _TRUNCATE),
+        row("round_saturate", _NEAREST),
+        row("round_bounded", _NEAREST, bounded=True),
+    )
 
 
-def _converted(b: Any, vec: Vec, x: Value, name: str) -> Any:
+def _converted(b: Any, vec: Vec, x: Value, name: str, bounded: bool) -> Any:
     """The instruction gives -2^31 for all it cannot convert, which is right for what is below."""
     from llvmlite import ir
 
@@ -201,6 +205,8 @@ def _converted(b: Any, vec: Vec, x: Value, name: str) -> Any:
         whole = call(b, name, t, x.llvm, *everywhere)
     else:
         whole = call(b, name, t, x.llvm)
+    if bounded:
+        return whole
     over = b.fcmp_ordered(">=", x.llvm, constant(Vec("f32", vec.lanes), 2.0**31))
     whole = b.select(over, constant(vec, 2**31 - 1), whole)
     return b.select(b.fcmp_ordered("ord", x.llvm, x.llvm), whole, constant(vec, 0))
