@@ -39,8 +39,10 @@ STAGES: dict[str, Callable[[CompiledKernel], object]] = {
     "report": lambda c: c.report(),
 }
 # Of the hundreds that LLVM lists: those that a target asks for, or that tell CPUs apart.
-FEATURES = ("sse4.2", "popcnt", "fma", "avx", "avx2", "avxvnni", "avx512f", "avx512bw", "avx512vl")
-FEATURES += ("avx512vnni", "avx512bf16", "avx512vpopcntdq", "amx-int8", "neon", "dotprod", "i8mm")
+FEATURES = (
+    *("sse4.2", "popcnt", "fma", "avx", "avx2", "avxvnni", "avx512f", "avx512bw", "avx512vl"),
+    *("avx512vnni", "avx512bf16", "avx512vpopcntdq", "amx-int8", "neon", "dotprod", "i8mm"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -126,6 +126,8 @@ def _tiles(flat, target: Target, lanes_axis, rows, group, extents) -> Iterator[t
                 tile |= {last: mr} if mr > 1 else {}
                 tile |= {before: outer} if outer > 1 else {}
                 flow = _flow(flat, target, lanes_axis, rows, axis, g, tile, outer * mr, nr)
+                if both and flow is None:
+                    continue
                 reads = _window_reads(flat, flow, rows, lanes, g) / (outer * mr * nr) if both else 0.0
                 rough = others * _rough(target, n_before, outer, n_last, mr, vectors, nr, steps, reads)
                 yield rough, flow
@@ -166,7 +168,7 @@ def _pieces(n: int, size: int) -> list[tuple[int, int]]:
     return [(size, n // size)] * (n >= size) + ([(n % size, 1)] if n % size else [])
 
 
-def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow:
+def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow | None:
     r = flat.reduction
     pair = value_operands(r.value)
     wide = [x for x in pair if lanes_axis in x.index[-1].axes]
@@ -181,7 +183,12 @@ def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow:
         unroll = {a.name: flat.extents[a.name] for a in r.axes}
         taps = math.prod(unroll.values())
         held = _tap_groups(unroll, axis, g) * nr * _sharing(unroll, axis, g)
-        auxiliary = {_weights(flat, pair).operand: held} if mr * nr + held + 3 <= target.budget else {}
+        if mr * nr + held + 2 <= target.budget:
+            auxiliary = {_weights(flat, pair).operand: held}
+        elif mr * nr > 4 * nr:
+            return None  # too many weights to keep: only narrow tiles, which read them again for few pixels
+        else:
+            auxiliary = {}
         if taps > 49:
             unroll = {}
     if r.axes and axis and r.axes[-1].kind == "reduce" and not unroll:

@@ -78,6 +78,13 @@ class RegisterPlan:
         """The lanes are spread over a reduction axis: a horizontal step follows."""
         return self.flow.lanes not in {a.name for a in self.nest.grid}
 
+    @property
+    def whole_window(self) -> bool:
+        """The whole reduction of a product is in the body: a pass over the body reads a window and moves on."""
+        steps = {x.axis: x.step for x in self.levels if not x.block}
+        r = self.nest.reduction
+        return self.dot is not None and r is not None and all(self.nest.extents[a.name] <= steps[a.name] for a in r.axes)
+
     def tile(self, axis: str) -> int:
         return dict(self.flow.tile).get(axis, 1)
 

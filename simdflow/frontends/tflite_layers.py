@@ -17,7 +17,7 @@ import numpy as np
 from .. import ops
 from ..compiler.packing import aligned
 from ..dsl.errors import ModelError, OperandError
-from ..kernel import pack
+from ..operands import pack
 from ..targets import Target
 from ..targets import target as choose
 from .layerwise import Network, Quantized, Step
@@ -204,8 +204,6 @@ def _axes_problem(model: Model, op: Operator) -> str:
 
 def _pool_problem(model: Model, op: Operator) -> str:
     x, y = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
-    if op.option("activation") != "none":
-        return f"activation {op.option('activation')} of a pool"
     same = x.scale is None or _quantized(x) == _quantized(y)
     return "" if same else "a pool whose input and output have different scales"
 
@@ -311,8 +309,10 @@ def _pool(layer: _Layer, op: Any) -> _Built:
         kernel=kernel,
         stride=layer.pair("stride"),
         padding=layer.options["padding"],
+        activation=layer.activation,
         out=layer.out,
         target=layer.target,
+        **layer.quantizations("y_q"),
     )
     return call, 0, f"{kernel[0]}x{kernel[1]}/{layer.pair('stride')[0]}"
 
