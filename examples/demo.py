@@ -78,7 +78,7 @@ def three_dataflows() -> None:
     weights, want = sf.pack(w), expected(x, w)
     macs = want.size * w[..., 0].size
     print(f"A 3x3 convolution, u8[1, 30, 30, 64] by i8[3, 3, 64, 64], {macs / 1e6:.1f} MMAC:\n")
-    print("    " + "\n    ".join(conv2d.nest.origin.text[3:]) + "\n")
+    print("\n".join(conv2d.nest.origin.lines[3:]) + "\n")
     print("One text, three dataflows: the anchor is the operand whose tile stays in registers.\n")
     print("anchor  time us  of peak  exact  registers  dataflow")
     peak = peaks(seconds=0.05).i8_gmac

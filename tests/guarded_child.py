@@ -18,6 +18,7 @@ from samples import BY_NAME, Sample
 import simdflow as sf
 from simdflow import testing
 from simdflow.operands import PackedOperand
+from simdflow.testing.checking import Case
 
 at_end = True
 
@@ -80,7 +81,7 @@ def survive(sample: Sample, target: str) -> None:
         flow = data.draw(st.none() | testing.dataflows(nest, sf.target(target)))
         given = {**dict(problem.types), **dict(problem.constants)}
         made = sample.kernel.specialize(target=target, dataflow=flow, **given)
-        print(f"{sample}({problem}, {flow})", flush=True)
+        print(Case(problem, "compiled", target, flow).line(sample.kernel), flush=True)
         operands = problem.operands(sample.kernel)
         for at_end in (True, False):
             made = sample.kernel.specialize(target=target, dataflow=flow, **given)

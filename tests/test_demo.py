@@ -1,4 +1,4 @@
-"""The demonstration runs as `make demo` runs it, and says what it should; the classifier is exact."""
+"""`make demo` runs and says what it should; the digit classifier is exact."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from examples.digits import network, predict
 
 ROOT = Path(__file__).resolve().parents[1]

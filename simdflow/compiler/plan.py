@@ -488,9 +488,12 @@ def _registers(nest, flow, target, lanes, group, dot, loads, levels, in_memory, 
             keys *= shift.count
         stays = _stays(nest, load, levels, lengths)
         anchored = flow.anchor == load.operand
-        held = min(keys, aux.get(load.operand, keys if anchored else 0)) if stays else 0
-        default = vectors if flow.lanes in load.index[-1].axes else 1
-        free = 0 if held >= keys else min(keys - held, max(1, aux.get(load.operand, default)))
+        default = keys if anchored and stays else vectors if flow.lanes in load.index[-1].axes else 1
+        count = min(keys, max(1, aux.get(load.operand, default)))
+        held = 0
+        if stays and (anchored or load.operand in aux):
+            held = keys if count == keys else count - 1
+        free = count - held
         slots.append((load.operand, free))
         hoisted.append((load.operand, held))
         total += free + held

@@ -90,10 +90,10 @@ class _Oracle:
         self.operands = self.problem.operands(self.kernel)
         self.inputs = {k: dense(v) for k, v in self.operands.items()}
         kind = self.nest.type_of(self.nest.out.name)
-        self.given_out = _output(kind, 0) if self.nest.out.name in dict(self.problem.types) else None
-        constants = dict(self.problem.constants)
-        result = self.kernel.interpret(*self.operands.values(), out=self.given_out, **constants)
-        self.result = plain(result)
+        # Given, because its type may follow from value ranges, which arrays do not carry.
+        out = _output(kind, 0x55)
+        self.kernel.interpret(*self.operands.values(), out=out, **dict(self.problem.constants))
+        self.result = plain(out)
         self._limits: Near | None = None
 
     def limits(self) -> Near:
@@ -179,7 +179,8 @@ def verify(
 def _message(kernel: Kernel, case: Case, what: str) -> str:
     stages = {"reference": "the body and the reference", "text": "the emitted text and the body"}
     who = stages.get(case.stage, "the compiled kernel and the body")
-    return f"{kernel.name}: {who} disagree: {what}. Reproduce:\n{case.line(kernel)}"
+    verb = "meet an error" if "Error: " in what else "disagree"
+    return f"{kernel.name}: {who} {verb}: {what}. Reproduce:\n{case.line(kernel)}"
 
 
 def _verified(
