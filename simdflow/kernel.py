@@ -254,9 +254,12 @@ class CompiledKernel:
         """The assembly of the kernel."""
         return str(self._compiled.asm)
 
-    def report(self, seconds: float | None = None) -> str:
-        """Registers, spills, instructions and bytes per multiply-accumulate; time and fraction of peak if given."""
-        return report(self.plan, self.program, self.asm(), seconds)
+    def report(self, seconds: float | None = None, peak: float | None = None) -> str:
+        """Registers, spills, instructions and bytes per multiply-accumulate; with `seconds` (of one call) and `peak`
+        (multiply-accumulates a second, from `simdflow.peaks`) the rate and the fraction of the peak.
+        """
+        plain = tuple(p.operand for p in self.plan.packings if self._types[p.operand].storage != "packed")
+        return report(self.plan, self.program, self.asm(), seconds, peak, plain)
 
     # Calling.
 

@@ -56,12 +56,12 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
         return
     assert r is not None
     alone = compressed_rows(flat)
-    rows = _fused_run(flat, [a for a in grid if a != lanes_axis and a not in alone])
-    for group in _groups(flat, target, lanes_axis):
+    rows = fused_run(flat, [a for a in grid if a != lanes_axis and a not in alone])
+    for group in group_options(flat, target, lanes_axis):
         yield from _tiles(flat, target, lanes_axis, rows, group, extents)
 
 
-def _fused_run(flat: LoopNest, axes: list[str]) -> list[str]:
+def fused_run(flat: LoopNest, axes: list[str]) -> list[str]:
     """Axes with the longest fusable run at the end joined into one name."""
     live = [a for a in axes if flat.extents[a] > 1]
     for start in range(len(live)):
@@ -75,7 +75,7 @@ def _extent(flat: LoopNest, name: str) -> int:
     return math.prod(flat.extents[a] for a in name.split("__"))
 
 
-def _groups(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple[str, int]]:
+def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple[str, int]]:
     """(group axis, group): what the target's dot products can do with each reduction axis."""
     r = flat.reduction
     assert r is not None
@@ -84,7 +84,7 @@ def _groups(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple[str, 
     names = [flat.type_of(x.operand).scalar.name for x in pair]
     groups = sorted({*target.groups(*names, r.scalar.name), *target.groups(*names[::-1], r.scalar.name)})
     axes = [a.name for a in r.axes if a.kind == "reduce" and flat.extents[a.name] > 1]
-    last = _fused_run(flat, axes)
+    last = fused_run(flat, axes)
     found: list[tuple[str, int]] = []
     both = lanes_axis in pair[0].index[-1].axes and lanes_axis in pair[1].index[-1].axes
     if groups[-1] > 1:
@@ -182,7 +182,7 @@ def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow | N
         # Depthwise: all taps in the body, the weights in registers across the pixels, each pixel read once.
         unroll = {a.name: flat.extents[a.name] for a in r.axes}
         taps = math.prod(unroll.values())
-        held = _tap_groups(unroll, axis, g) * nr * _sharing(unroll, axis, g)
+        held = _tapgroup_options(unroll, axis, g) * nr * _sharing(unroll, axis, g)
         if mr * nr + held + 2 <= target.budget:
             auxiliary = {_weights(flat, pair).operand: held}
         elif mr * nr > 4 * nr:
@@ -202,7 +202,7 @@ def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow | N
     return Dataflow(auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "", unroll=unroll)
 
 
-def _tap_groups(unroll: dict[str, int], axis: str, g: int) -> int:
+def _tapgroup_options(unroll: dict[str, int], axis: str, g: int) -> int:
     return math.prod(-(-n // g) if a == axis else n for a, n in unroll.items())
 
 
@@ -222,7 +222,7 @@ def _streams(flat: LoopNest, target: Target, lanes_axis: str) -> Iterator[tuple[
     """Nests without a product: as many axes as possible fused into the lanes, a few vectors at a time."""
     grid = [a.name for a in flat.grid]
     reduced = {a.name for a in flat.reduction.axes} if flat.reduction else set()
-    fused = _fused_run(flat, grid)
+    fused = fused_run(flat, grid)
     axis = lanes_axis
     if lanes_axis not in reduced and fused and lanes_axis in fused[-1].split("__"):
         axis = fused[-1]

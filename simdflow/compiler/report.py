@@ -4,22 +4,51 @@ from __future__ import annotations
 
 import re
 
+from .cost import cost
 from .plan import RegisterPlan
 from .program import Program
 
-VECTOR = re.compile(r"%([xyz]mm\d+)")
-STACK_VECTOR = re.compile(r"^\s+v?mov\w*\s.*\(%r[sb]p\)")
+VECTOR = re.compile(r"%([xyz]mm\d+)|\b([vq]\d+)\.")
+STACK = re.compile(r"\(%r[sb]p\)|\[sp")
 
 
-def report(plan: RegisterPlan, program: Program, asm: str, seconds: float | None = None) -> str:
-    """A few lines of text."""
+def report(
+    plan: RegisterPlan,
+    program: Program,
+    asm: str,
+    seconds: float | None = None,
+    peak: float | None = None,
+    packed: tuple[str, ...] = (),
+) -> str:
+    """Registers planned and used, spills in the hot loop, instructions and bytes per multiply-accumulate, time.
+
+    seconds  measured time of one call
+    peak     multiply-accumulates per second this CPU can do of this kind
+    packed   operands that are packed on every call because they were given as plain arrays
+    """
     hot = hot_loop(asm)
-    used = {m.group(1)[1:] for line in asm.splitlines() for m in VECTOR.finditer(line)}
+    used = {m.group(1) or m.group(2) for line in asm.splitlines() for m in VECTOR.finditer(line)}
+    used = {re.sub(r"^[xyz]mm", "", u) for u in used}
+    predicted = cost(plan, program)
+    macs = max(plan.nest.macs, 1)
+    kind = "multiply-accumulate" if plan.nest.reduction else "element"
+    moved = sum(m.size * max(m.scalar.bits, 8) // 8 for m in program.memories if m.role != "scratch")
+    scratch = sum(m.size * m.scalar.bits // 8 for m in program.memories if m.role == "scratch")
     lines = [
-        f"{program.name}",
-        f"registers     {plan.registers} planned ({plan.arithmetic}), {len(used)} used of {plan.target.registers}",
-        f"spills        {spills(hot)} in the hot loop of {len(hot)} instructions",
+        program.name,
+        f"registers    {plan.registers} planned ({plan.arithmetic}), {len(used)} used, {plan.target.registers} exist",
+        f"hot loop     {len(hot)} instructions, {spills(hot)} spills",
+        f"per {kind}  {(predicted.arithmetic + predicted.loads + predicted.stores) / macs:.4f} vector instructions, "
+        f"{moved / macs:.4f} bytes of operands, {predicted.far_bytes / macs:.4f} bytes from beyond L1 (predicted)",
+        f"predicted    {predicted}",
     ]
+    if scratch:
+        lines.append(f"scratch      {scratch} bytes: the accumulators live in memory")
+    lines += [f"packing      {name} is packed on every call; use sf.pack({name}) to do it once" for name in packed]
+    if seconds:
+        rate = macs / seconds
+        share = f", {100 * rate / peak:.1f} % of the measured peak" if peak else ""
+        lines.append(f"time         {seconds * 1e6:.2f} us, {rate / 1e9:.1f} G {kind}s a second{share}")
     return "\n".join(lines)
 
 
@@ -31,7 +60,7 @@ def hot_loop(asm: str) -> list[str]:
     for i, x in enumerate(lines):
         jump = re.match(r"^\s+j\w+\s+([.\w$]+)", x)
         if jump and at.get(jump.group(1), i) < i:
-            body = [y for y in lines[at[jump.group(1)] + 1 : i + 1] if y.startswith(("\t", " ")) and "\t." not in y]
+            body = [y for y in lines[at[jump.group(1)] + 1 : i + 1] if re.match(r"^\s+[a-z]", y)]
             inner = not any(re.match(r"^\s+j\w+", y) for y in body[:-1])
             if inner and _vectors(body) > _vectors(best):
                 best = body
@@ -39,9 +68,9 @@ def hot_loop(asm: str) -> list[str]:
 
 
 def _vectors(body: list[str]) -> int:
-    return sum("mm" in x for x in body)
+    return sum(bool(VECTOR.search(x)) for x in body)
 
 
 def spills(body: list[str]) -> int:
     """Vector loads from and stores to the stack."""
-    return sum(bool(STACK_VECTOR.match(x)) and "mm" in x for x in body)
+    return sum(bool(STACK.search(x) and VECTOR.search(x)) for x in body)

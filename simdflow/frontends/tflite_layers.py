@@ -325,6 +325,26 @@ def _max_pool(layer: _Layer) -> _Built:
     return _pool(layer, ops.max_pool2d)
 
 
+def _elementwise(op: Any, *, two_rules: bool = False, **names: str) -> Callable[[_Layer], _Built]:
+    """A layer of one input; `names` are options of the op and what the file calls them.
+
+    `two_rules`: its default and its reference kernel round differently.
+    """
+
+    def build(layer: _Layer) -> _Built:
+        call = op.bind(
+            layer.x[0],
+            out=layer.out,
+            target=layer.target,
+            **{name: layer.options[option] for name, option in names.items()},
+            **(layer.rounded() if two_rules else {}),
+            **layer.quantizations("x_q", "y_q"),
+        )
+        return call, 0, ""
+
+    return build
+
+
 def _mean(layer: _Layer) -> _Built:
     x = layer.x[0]
     call = ops.global_avg_pool2d.bind(
@@ -374,12 +394,19 @@ _LAYERS: dict[str, Callable[[_Layer], _Built]] = {
     "CONV_2D": _conv2d,
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _dense,
+    "GELU": _elementwise(ops.gelu, approximate="approximate"),
+    "HARD_SWISH": _elementwise(ops.hardswish),
+    "LEAKY_RELU": _elementwise(ops.leaky_relu, two_rules=True, slope="slope"),
+    "LOGISTIC": _elementwise(ops.sigmoid),
     "MAX_POOL_2D": _max_pool,
     "MEAN": _mean,
     "MUL": _mul,
     "PAD": _pad,
+    "RELU": _elementwise(ops.relu),
+    "RELU6": _elementwise(ops.relu6),
     "RESHAPE": _reshape,
     "SOFTMAX": _softmax,
+    "TANH": _elementwise(ops.tanh),
     "TRANSPOSE": _transpose,
 }
 _CONDITIONS: dict[str, Callable[[Model, Operator], str]] = {

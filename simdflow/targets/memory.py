@@ -182,8 +182,10 @@ def emit_masked_store(b: Any, vec: Vec, p: Pointer, value: Value, valid: int | N
     from llvmlite import ir
 
     t = value.llvm.type
-    if valid is None or valid == vec.lanes:
-        emit_store(b, vec, p, value)
+    # One lane is stored on its own: LLVM 22 turns a masked store of one lane of a value that was
+    # just narrowed from i32 into a store of all four bytes, three of them past the end.
+    if valid is None or valid in (1, vec.lanes):
+        emit_store(b, vec, p, value, valid)
         return
     name = f"llvm.masked.store.{suffix(t)}.p0"
     call(b, name, ir.VoidType(), value.llvm, at(b, p, 0, t), lane_mask(vec.lanes, valid))
