@@ -90,8 +90,8 @@ def _to_8_bits(to: Scalar) -> dict[tuple[str, str], Kernel]:
     @kernel
     def add_fixed(
         a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1, zero_a=0, zero_b=0,
-        factor_a=1, right_a=0, factor_b=1, right_b=0, factor=1, left=0, right=0, zero_point=0,
-        lowest=0, highest=255
+        factor_a=1, half_a=0, down_a=0, right_a=0, factor_b=1, half_b=0, down_b=0, right_b=0,
+        factor=1, left=0, half=0, down=0, right=0, zero_point=0, lowest=0, highest=255
     ):  # fmt: skip
         """out = clip(s(s(a - zero_a) + s(b - zero_b)) + zero_point), s being TensorFlow Lite's
         fixed-point product in its two roundings, of values with 20 fraction bits.
@@ -99,13 +99,13 @@ def _to_8_bits(to: Scalar) -> dict[tuple[str, str], Kernel]:
         for i, j, k, m in sf.grid(out.shape):
             wide_a = i64(a[i * a0, j * a1, k * a2, m * a3]) - zero_a
             p = ((wide_a << 20) * factor_a + (1 << 30)) >> 31
-            p = (p + ((1 << right_a) >> 1) - (1 if p < 0 and right_a > 0 else 0)) >> right_a
+            p = (p + (down_a if p < 0 else half_a)) >> right_a
             wide_b = i64(b[i * b0, j * b1, k * b2, m * b3]) - zero_b
             q = ((wide_b << 20) * factor_b + (1 << 30)) >> 31
-            q = (q + ((1 << right_b) >> 1) - (1 if q < 0 and right_b > 0 else 0)) >> right_b
+            q = (q + (down_b if q < 0 else half_b)) >> right_b
             total = i64(i32((p + q) << left, wrap=True))
             v = (total * factor + (1 << 30)) >> 31
-            v = (v + ((1 << right) >> 1) - (1 if v < 0 and right > 0 else 0)) >> right
+            v = (v + (down if v < 0 else half)) >> right
             out[i, j, k, m] = to(sf.clip(v + zero_point, lowest, highest), saturate=True)
 
     @kernel
@@ -125,7 +125,7 @@ def _to_8_bits(to: Scalar) -> dict[tuple[str, str], Kernel]:
     @kernel
     def mul_fixed(
         a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1, zero_a=0, zero_b=0,
-        factor=1, left=0, right=0, zero_point=0, lowest=0, highest=255
+        factor=1, left=0, half=0, down=0, right=0, zero_point=0, lowest=0, highest=255
     ):  # fmt: skip
         """out = clip((a - zero_a) * (b - zero_b) * 2^left * factor / 2^31 / 2^right + zero_point)
         in TensorFlow Lite's two roundings.
@@ -135,7 +135,7 @@ def _to_8_bits(to: Scalar) -> dict[tuple[str, str], Kernel]:
             q = i64(b[i * b0, j * b1, k * b2, m * b3]) - zero_b
             total = i64(i32((p * q) << left, wrap=True))
             v = (total * factor + (1 << 30)) >> 31
-            v = (v + ((1 << right) >> 1) - (1 if v < 0 and right > 0 else 0)) >> right
+            v = (v + (down if v < 0 else half)) >> right
             out[i, j, k, m] = to(sf.clip(v + zero_point, lowest, highest), saturate=True)
 
     return {
@@ -303,15 +303,24 @@ def add(
     else:
         twice = 2 * max(float(a_q.single), float(b_q.single))
         for side, q in (("a", a_q), ("b", b_q)):
-            factor, _, right_side = (int(v[0]) for v in fixed(float(q.single) / twice))
-            constants |= {f"factor_{side}": factor, f"right_{side}": right_side}
+            found = _fixed(float(q.single) / twice)
+            assert found.pop("left") == 0, "a ratio of at most one half"
+            constants |= {f"{k}_{side}": v for k, v in found.items()}
         constants |= _fixed(twice / (2**20 * float(y_q.single)))
     return _layer("add", a, b, out, QUANTIZED[out.scalar]["add", rule], constants, target, dataflow)
 
 
 def _fixed(real: float) -> dict[str, int]:
-    numbers = (int(v[0]) for v in fixed(real))
-    return dict(zip(("factor", "left", "right"), numbers, strict=True))
+    """A multiplier as constants: halves are rounded up by `half`, below zero by `down`."""
+    factor, left, right = (int(v[0]) for v in fixed(real))
+    half = (1 << right) >> 1
+    return {
+        "factor": factor,
+        "left": left,
+        "half": half,
+        "down": max(half - 1, 0),
+        "right": right,
+    }
 
 
 @op(_shape("mul"), inputs=2)

@@ -28,12 +28,12 @@ def _largest(to: Scalar) -> Kernel:
 
     @kernel
     def row_max(x, out, *, lowest=0.0):
-        """out[r] = max over i of x[r, i]."""
-        for r in sf.grid(x.shape[0]):
+        """out[row] = max over i of x[row, i]."""
+        for row in sf.grid(x.shape[0]):
             acc = to(lowest)
             for i in sf.reduce(x.shape[1]):
-                acc = sf.max(acc, x[r, i])
-            out[r] = acc
+                acc = sf.max(acc, x[row, i])
+            out[row] = acc
 
     return row_max
 
@@ -43,33 +43,33 @@ ROW_MAX = {to: _largest(to) for to in (f32, u8, i8)}
 
 @kernel
 def row_sum(x, out):
-    """out[r] = sum over i of x[r, i]."""
-    for r in sf.grid(x.shape[0]):
+    """out[row] = sum over i of x[row, i]."""
+    for row in sf.grid(x.shape[0]):
         acc = f32(0)
         for i in sf.reduce(x.shape[1]):
-            acc += x[r, i]
-        out[r] = acc
+            acc += x[row, i]
+        out[row] = acc
 
 
 @kernel
 def exponentials(x, largest, out, *, beta=1.0):
-    """out[r, i] = exp((x[r, i] - largest[r]) * beta)."""
-    for r, i in sf.grid(x.shape):
-        out[r, i] = sf.exp((x[r, i] - largest[r]) * beta)
+    """out[row, i] = exp((x[row, i] - largest[row]) * beta)."""
+    for row, i in sf.grid(x.shape):
+        out[row, i] = sf.exp((x[row, i] - largest[row]) * beta)
 
 
 @kernel
 def shares(e, total, out):
-    """out[r, i] = e[r, i] / total[r]."""
-    for r, i in sf.grid(e.shape):
-        out[r, i] = e[r, i] / total[r]
+    """out[row, i] = e[row, i] / total[row]."""
+    for row, i in sf.grid(e.shape):
+        out[row, i] = e[row, i] / total[row]
 
 
 @kernel
 def table_exponentials(x, largest, table, out):
-    """out[r, i] = table[largest[r] - x[r, i]]."""
-    for r, i in sf.grid(x.shape):
-        out[r, i] = table[sf.clip(i32(largest[r]) - i32(x[r, i]), 0, 255)]
+    """out[row, i] = table[largest[row] - x[row, i]]."""
+    for row, i in sf.grid(x.shape):
+        out[row, i] = table[sf.clip(i32(largest[row]) - i32(x[row, i]), 0, 255)]
 
 
 def _shares_8_bits(to: Scalar) -> Kernel:
@@ -77,10 +77,10 @@ def _shares_8_bits(to: Scalar) -> Kernel:
 
     @kernel
     def quantized_shares(e, total, out, *, zero_point=0):
-        """out[r, i] = floor(e[r, i] * (1 / (total[r] / 256)) + 0.5) + zero_point, saturated."""
-        for r, i in sf.grid(e.shape):
-            v = sf.floor(e[r, i] * (1.0 / (total[r] * 0.00390625)) + 0.5)
-            out[r, i] = to(i32(sf.clip(v, 0.0, 256.0)) + zero_point, saturate=True)
+        """out[row, i] = floor(e[row, i] * (1 / (total[row] / 256)) + 0.5) + zero_point, saturated."""
+        for row, i in sf.grid(e.shape):
+            v = sf.floor(e[row, i] * (1.0 / (total[row] * 0.00390625)) + 0.5)
+            out[row, i] = to(i32(sf.clip(v, 0.0, 256.0)) + zero_point, saturate=True)
 
     return quantized_shares
 
@@ -90,30 +90,30 @@ SHARES = {to: _shares_8_bits(to) for to in (u8, i8)}
 
 @kernel
 def row_mean(x, out):
-    """out[r] = sum over i of x[r, i] / n."""
-    for r in sf.grid(x.shape[0]):
+    """out[row] = sum over i of x[row, i] / n."""
+    for row in sf.grid(x.shape[0]):
         acc = f32(0)
         for i in sf.reduce(x.shape[1]):
-            acc += x[r, i]
-        out[r] = acc / x.shape[1]
+            acc += x[row, i]
+        out[row] = acc / x.shape[1]
 
 
 @kernel
 def row_deviation(x, mean, out, *, epsilon=1e-5):
-    """out[r] = 1 / sqrt(sum over i of (x[r, i] - mean[r])^2 / n + epsilon)."""
-    for r in sf.grid(x.shape[0]):
+    """out[row] = 1 / sqrt(sum over i of (x[row, i] - mean[row])^2 / n + epsilon)."""
+    for row in sf.grid(x.shape[0]):
         acc = f32(0)
         for i in sf.reduce(x.shape[1]):
-            d = x[r, i] - mean[r]
+            d = x[row, i] - mean[row]
             acc += d * d
-        out[r] = 1.0 / sf.sqrt(acc / x.shape[1] + epsilon)
+        out[row] = 1.0 / sf.sqrt(acc / x.shape[1] + epsilon)
 
 
 @kernel
 def normalized(x, mean, inverse, gain, bias, out):
-    """out[r, i] = (x[r, i] - mean[r]) * inverse[r] * gain[i] + bias[i]."""
-    for r, i in sf.grid(x.shape):
-        out[r, i] = (x[r, i] - mean[r]) * inverse[r] * gain[i] + bias[i]
+    """out[row, i] = (x[row, i] - mean[row]) * inverse[row] * gain[i] + bias[i]."""
+    for row, i in sf.grid(x.shape):
+        out[row, i] = (x[row, i] - mean[row]) * inverse[row] * gain[i] + bias[i]
 
 
 def _rows(x: OperandType) -> tuple[int, int]:
@@ -178,7 +178,7 @@ def softmax(
             x=seen, largest=x.scalar[rows], table=described(table), target=target
         )
         # The rule says in which order to add, so each row has a lane of its own.
-        in_order = Dataflow(lanes="r", tile={"r": 1})
+        in_order = Dataflow(lanes="row")
         total = row_sum.specialize(x=kind, target=target, dataflow=in_order)
         last = SHARES[x.scalar].specialize(
             e=kind, total=each, zero_point=int(x.scalar.low), target=target

@@ -439,6 +439,42 @@ class CompiledKernel:
             parts.append(a)
         return bound(function, parts, 0, artifact.parallel[1])
 
+    def njit(self, **fixed: Operand) -> Any:
+        """The kernel for use inside a user's own `@njit` function.
+
+        `fixed` operands (packed ones must be) are built in; the function takes the other inputs in parameter order,
+        then the output: `f = conv.njit(w=packed)`, and in native code `f(x, out)`. Wrong shapes raise ValueError.
+        """
+        from .compiler.jit import numba_function
+
+        artifact, function = self._native
+        arrays: dict[str, np.ndarray] = {}
+        for m in artifact.memories:
+            packing = artifact.packing(m.operand)
+            if m.role in ("packed", "sums", "indptr", "indices", "data") and m.operand not in fixed:
+                raise OperandError(
+                    f"{self._owner.name}: {m.operand} is read in the kernel's own order; inside native code it must be "
+                    f"fixed. Pass {m.operand}=sf.pack({m.operand}) to njit()."
+                )
+            if m.role == "scratch":
+                arrays[m.name] = self._scratch(m)
+            elif m.operand in fixed and m.name not in arrays:
+                given = pack(fixed[m.operand])
+                if given.csr is not None:
+                    arrays[m.name] = given.csr[m.role]
+                elif packing is None:
+                    arrays[m.name] = given.array
+                else:
+                    for suffix, part in zip(("", "_sums"), given.parts(packing), strict=False):
+                        arrays[f"{m.operand}{suffix}"] = part
+        slots = [
+            (self._slot(m).shape, arrays[m.name].ctypes.data if m.name in arrays else None)
+            for m in artifact.memories
+        ]
+        made = numba_function(self._owner.name, function.address, slots, artifact.parallel[1])
+        made.kept = (function, arrays)
+        return made
+
     def run_text(self, *operands: Operand) -> Any:
         """The emitted text run with numpy meanings: what every instruction means, with no machine code."""
         named = self._named(operands)

@@ -123,8 +123,9 @@ def _straight(ops: Sequence[Op], plan: RegisterPlan, times: float, counts: Count
 
 def _paging(ops: Sequence[Op], plan: RegisterPlan) -> float:
     pages = set()
+    named = {o.name for o in plan.nest.operands}  # scratch memory is none of them
     for op in ops:
-        if op.name in ("load", "gather") and isinstance(op.args[0], Address):
+        if op.name in ("load", "gather") and isinstance(op.args[0], Address) and op.args[0].operand in named:
             where = op.args[0]
             item = max(plan.nest.type_of(where.operand).scalar.bits // 8, 1) if plan.packing(where.operand) is None else 0
             if item:

@@ -317,3 +317,28 @@ def target_machine(target: Target) -> Any:
     return triple.create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
     )
+
+
+# Kernels inside a user's own @njit function.
+
+
+def numba_function(name: str, address: int, slots: Sequence[tuple[tuple[int, ...], int | None]], end: int) -> Any:
+    """An @njit function of the arrays that are left open: `slots` has (shape, None) for those, (shape, address) for
+    the ones that are fixed. Raises ValueError in native code for an array of another shape or not in C order.
+    """
+    import ctypes
+
+    from numba import njit
+
+    kinds = [*[ctypes.c_void_p] * len(slots), ctypes.c_int64, ctypes.c_int64]
+    space: dict[str, Any] = {"native": ctypes.CFUNCTYPE(None, *kinds)(address)}
+    open_names = [f"a{i}" for i, (_, fixed) in enumerate(slots) if fixed is None]
+    lines = [f"def {name}({', '.join(open_names)}):"]
+    for i, (shape, fixed) in enumerate(slots):
+        if fixed is None:
+            message = f"{name}: argument {open_names.index(f'a{i}')} must have shape {shape} in C order"
+            lines.append(f"    if a{i}.shape != {shape!r} or not a{i}.flags.c_contiguous: raise ValueError({message!r})")
+    arguments = [f"a{i}.ctypes" if fixed is None else f"{fixed}" for i, (_, fixed) in enumerate(slots)]
+    lines.append(f"    native({', '.join(arguments)}, 0, {end})")
+    exec("\n".join(lines), space)
+    return njit(space[name])

@@ -238,6 +238,11 @@ def _complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
                     f"{nest.name}: {what}={name!r} is not {kind}; they are {', '.join(k for k in known if k)}. "
                     f"Use one of them."
                 )
+    if anchor != nest.out.name and compressed_rows(nest):
+        raise DataflowError(
+            f"{nest.name}: anchor={flow.anchor!r} on a nest with a compressed axis; its rows are walked once for each "
+            f"output tile. Use anchor='out'."
+        )
     if dict(flow.auxiliary).get(anchor):
         raise DataflowError(
             f"{nest.name}: auxiliary names {anchor!r}, which is the anchor; it is in registers already. Remove it."
@@ -365,11 +370,13 @@ def _levels(
             order.insert(_lanes_place(nest, flow), flow.lanes)
     else:
         loads = [x for x in nest.loads() if x.operand == flow.anchor]
-        mine = set().union(*(x.index[-1].axes for x in loads)) if loads else set()
+        mine = set().union(*(i.axes for x in loads for i in x.index)) if loads else set()
         order = [a for a in (*grid, *reduced) if a in mine]
         order += [a for a in (*grid, *reduced) if a not in mine]
+    _check_rows_outside(nest, order)
     steps = dict(flow.tile) | dict(flow.unroll)
     blocks = dict(flow.block)
+    compressed = {a.name for a in nest.axes if a.kind == "nonzeros"}
     levels = [Level(a, blocks[a], True) for a in order if a in blocks and a not in reduced]
     levels = [Level(a, blocks[a], True) for a in order if a in blocks and a in reduced] + levels
     levels += [Level(a, steps.get(a, 1)) for a in order]
@@ -380,11 +387,23 @@ def _levels(
         if x.axis in grid and (x.axis in blocks or extents[x.axis] > x.step)
     ]
     depth = max(live, default=-1) + 1
+    # A compressed row may be empty, so that a loop over it never stands for "once".
     in_memory = any(
-        x.axis in reduced and (blocks[x.axis] if x.block else x.step) < extents[x.axis]
+        x.axis in compressed or (x.axis in reduced and (blocks[x.axis] if x.block else x.step) < extents[x.axis])
         for x in levels[:depth]
     )
     return tuple(levels), depth, in_memory
+
+
+def _check_rows_outside(nest: LoopNest, order: list[str]) -> None:
+    """The nonzeros of a row are known only once the row is."""
+    for a in nest.axes:
+        late = [r for r in a.row.axes if a.kind == "nonzeros" and order.index(r) > order.index(a.name)]
+        if late:
+            raise DataflowError(
+                f"{nest.name}: order puts {a.name!r} outside {late[0]!r}, but it runs over the nonzeros of row "
+                f"{a.row}. Put {late[0]!r} first."
+            )
 
 
 def _lanes_place(nest: LoopNest, flow: Dataflow) -> int:

@@ -9,7 +9,7 @@ from .plan import RegisterPlan
 from .program import Program
 
 VECTOR = re.compile(r"%([xyz]mm\d+)|\b([vq]\d+)\.")
-STACK = re.compile(r"\(%r[sb]p\)|\[sp")
+STACK = re.compile(r"\(%rsp|\[sp")  # compiled without a frame pointer: %rbp is a register like any other
 
 
 def report(
