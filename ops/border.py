@@ -128,7 +128,9 @@ def _copied(
     return shape, Step(copying, (name,), out, whole.shape)
 
 
-def _pad_shape(x: OperandType, *, pads: Border, value: float = 0, target: Any = None) -> OperandType:
+def _pad_shape(
+    x: OperandType, *, pads: Border, value: float = 0, target: Any = None
+) -> OperandType:
     typed("pad", "x", x, (f32, u8, i8, i32))
     nonempty("pad", "x", x)
     if len(pads) != len(x.shape) or not all(
@@ -155,8 +157,6 @@ def pad(x: OperandType, *, pads: Border, value: float = 0, target: Any = None) -
     kind = _pad_shape(x, pads=pads, value=value)
     shape, copying = _copied(x, pads, "x", "out", target)
     assert copying.view is not None
-    filling = fill_all.specialize(
-        value=x.scalar[1], out=x.scalar[copying.view], target=target
-    )
+    filling = fill_all.specialize(value=x.scalar[1], out=x.scalar[copying.view], target=target)
     constant = np.full(1, value, x.scalar.dtype)
     return Layer({"x": shape}, kind, (Step(filling, (constant,), "out", copying.view), copying))

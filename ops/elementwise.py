@@ -18,7 +18,7 @@ from ..dsl.types import OperandType, Scalar, f32, i8, i32, u8
 from ..kernel import Kernel, kernel
 from . import tables
 from .op import Layer, Step, described, op
-from .quantization import Quantization, checked_activation, checked_rounding, checked_zero_point
+from .quantization import Quantization, checked_rounding, checked_zero_point
 from .window import nonempty, typed
 
 TYPES = (f32, u8, i8)
@@ -83,7 +83,9 @@ def gelu_f32(x, out, *, approximate=0):
     for i in sf.grid(out.shape):
         v = x[i]
         inner = (v + v * v * v * 0.044715) * 0.7978845608028654
-        out[i] = v * 0.5 * (1.0 + (sf.tanh(inner) if approximate else sf.erf(v * 0.7071067811865476)))
+        out[i] = (
+            v * 0.5 * (1.0 + (sf.tanh(inner) if approximate else sf.erf(v * 0.7071067811865476)))
+        )
 
 
 @kernel

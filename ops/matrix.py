@@ -115,7 +115,10 @@ def matmul(
     out = _matmul_shape(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
     m, n = out.shape[-2:]
     depth = _rows(a, transpose_a)[1]
-    seen = {"a": (a.size // (m * depth), *a.shape[-2:]), "b": (b.size // (depth * n), *b.shape[-2:])}
+    seen = {
+        "a": (a.size // (m * depth), *a.shape[-2:]),
+        "b": (b.size // (depth * n), *b.shape[-2:]),
+    }
     view = (max(seen["a"][0], seen["b"][0]), m, n)
     made = NESTS[out.scalar].specialize(
         a=a.scalar[seen["a"]],

@@ -340,12 +340,16 @@ class Ready:
     def _checked(self, out: np.ndarray) -> np.ndarray:
         if not isinstance(out, np.ndarray) or out.shape != self._shape or out.dtype != self._dtype:
             shown = (
-                f"{out.dtype}{list(out.shape)}" if isinstance(out, np.ndarray) else type(out).__name__
+                f"{out.dtype}{list(out.shape)}"
+                if isinstance(out, np.ndarray)
+                else type(out).__name__
             )
             raise OperandError(
                 f"{self.op}: out is {shown}; {self._dtype}{list(self._shape)} is needed. Pass such "
                 "an array, or none."
             )
         if not out.flags.writeable:
-            raise OperandError(f"{self.op}: out is read-only; it is written. Pass a writeable array.")
+            raise OperandError(
+                f"{self.op}: out is read-only; it is written. Pass a writeable array."
+            )
         return out

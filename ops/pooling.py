@@ -402,7 +402,5 @@ def global_avg_pool2d(
         numbers = ((q << k) // count, max(shift, 0), max(-shift, 0))
         names = ("factor", "left", "right")
         tables = {n: spread(np.int32(v), channels) for n, v in zip(names, numbers, strict=True)}
-    made = nest.specialize(
-        **chosen, **limits, **{k: described(v) for k, v in tables.items()}
-    )
+    made = nest.specialize(**chosen, **limits, **{k: described(v) for k, v in tables.items()})
     return Layer({"x": x.shape}, out, (Step(made, ("x", *tables.values())),))

@@ -209,7 +209,9 @@ def _layer_norm_shape(
 ) -> OperandType:
     typed("layer_norm", "x", x, (f32,))
     if not x.shape:
-        raise OperandError("layer_norm: x.shape=[] has no axis; one or more are needed. Reshape it.")
+        raise OperandError(
+            "layer_norm: x.shape=[] has no axis; one or more are needed. Reshape it."
+        )
     nonempty("layer_norm", "x", x)
     for name, v in (("gain", gain), ("bias", bias)):
         if v is None:

@@ -73,5 +73,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(module, name) if place else module
     globals()[name] = value
     return value
-
-

@@ -24,7 +24,9 @@ ROWS = (1, 2, 3, 4, 6, 8, 12, 14)
 VECTORS = (1, 2, 3, 4, 6, 8)
 
 
-def dataflows(kernel: Any, *, target: str | Target | None = None, **given: Any) -> Iterator[Dataflow]:
+def dataflows(
+    kernel: Any, *, target: str | Target | None = None, **given: Any
+) -> Iterator[Dataflow]:
     """Every legal dataflow of a kernel: `sf.dataflows(conv2d, x=sf.u8[1, 58, 58, 64], w=sf.i8[3, 3, 64, 64], stride=1)`.
 
     Lazy, without repetition, in the same order every time. Anchors: output, weights, input; auxiliary allocations:
@@ -51,10 +53,18 @@ def space(nest: LoopNest, target: Target) -> Iterator[Dataflow]:
     anchors = [flat.out.name] + ([x.operand for x in sides] if sides else [])
     for lanes, anchor in itertools.product(_lanes(flat), anchors):
         groups = group_options(flat, target, lanes) if sides else [("", 1)]
-        for (axis, group), tile, unroll in itertools.product(groups, _tiles(flat, target, lanes), _unrolls(flat)):
+        for (axis, group), tile, unroll in itertools.product(
+            groups, _tiles(flat, target, lanes), _unrolls(flat)
+        ):
             if axis:
                 unroll = {**unroll, axis: max(unroll.get(axis, 1), group)}
-            base = Dataflow(anchor=anchor, tile=tile, lanes=lanes, group=axis if group > 1 else "", unroll=unroll)
+            base = Dataflow(
+                anchor=anchor,
+                tile=tile,
+                lanes=lanes,
+                group=axis if group > 1 else "",
+                unroll=unroll,
+            )
             yield base
             if sides:
                 yield from _allocations(nest, base, target, sides, anchor, group)
@@ -101,7 +111,9 @@ def _unrolls(flat: LoopNest) -> list[dict[str, int]]:
     return options
 
 
-def _allocations(nest, base: Dataflow, target: Target, sides, anchor: str, group: int) -> Iterator[Dataflow]:
+def _allocations(
+    nest, base: Dataflow, target: Target, sides, anchor: str, group: int
+) -> Iterator[Dataflow]:
     """The registers that are left: all to one operand first, then to the other (YFlows, both ways)."""
     from dataclasses import replace
 
@@ -114,7 +126,9 @@ def _allocations(nest, base: Dataflow, target: Target, sides, anchor: str, group
     if free <= 0 or not others:
         return
     loads = {x.operand: x for x in (decided.a, decided.b) if x is not None}
-    most = {n: tile_keys(decided.nest, decided.flow, loads[n], decided.lanes, group) for n in others}
+    most = {
+        n: tile_keys(decided.nest, decided.flow, loads[n], decided.lanes, group) for n in others
+    }
     for order in itertools.permutations(others):
         left, counts = free, {}
         for name in order:

@@ -65,7 +65,11 @@ class Kernel:
         """
         types = {k: v for k, v in given.items() if isinstance(v, OperandType)}
         constants = {k: v for k, v in given.items() if not isinstance(v, OperandType)}
-        unknown = [k for k in given if k not in self._constants and k not in {o.name for o in self.nest.operands}]
+        unknown = [
+            k
+            for k in given
+            if k not in self._constants and k not in {o.name for o in self.nest.operands}
+        ]
         if unknown:
             raise OperandError(
                 f"{self.name}: {unknown[0]} is neither an operand nor a constant; they are "
@@ -124,7 +128,11 @@ class Kernel:
         return made(*operands, out=out)
 
     def _for(
-        self, operands: tuple[Operand, ...], constants: Mapping[str, Any], flow: Dataflow | None, choice: Any
+        self,
+        operands: tuple[Operand, ...],
+        constants: Mapping[str, Any],
+        flow: Dataflow | None,
+        choice: Any,
     ) -> CompiledKernel:
         if len(operands) != len(self._inputs):
             raise OperandError(
@@ -149,7 +157,11 @@ class Kernel:
         arrays = {n: _plain(a) for n, a in zip(self._inputs, operands, strict=True)}
         result = _fresh(nest.type_of(nest.out.name)) if out is None else out
         arrays[nest.out.name] = result.words if isinstance(result, Bits) else result
-        bits = {k: t for k, t in ((o.name, nest.type_of(o.name)) for o in nest.operands) if t.scalar.kind == "b"}
+        bits = {
+            k: t
+            for k, t in ((o.name, nest.type_of(o.name)) for o in nest.operands)
+            if t.scalar.kind == "b"
+        }
         interpret(self.function, arrays, dict(nest.constants), bits)
         return result
 
@@ -258,7 +270,9 @@ class CompiledKernel:
         """Registers, spills, instructions and bytes per multiply-accumulate; with `seconds` (of one call) and `peak`
         (multiply-accumulates a second, from `simdflow.peaks`) the rate and the fraction of the peak.
         """
-        plain = tuple(p.operand for p in self.plan.packings if self._types[p.operand].storage != "packed")
+        plain = tuple(
+            p.operand for p in self.plan.packings if self._types[p.operand].storage != "packed"
+        )
         return report(self.plan, self.program, self.asm(), seconds, peak, plain)
 
     # Calling.
@@ -287,7 +301,9 @@ class CompiledKernel:
         simple = [m.role in ("in", "out", "packed", "sums") for m in artifact.memories]
         ranged = any((t.low, t.high) != (t.scalar.low, t.scalar.high) for t in self._types.values())
         order = [m.operand for m in artifact.memories if m.role != "sums"]
-        straight = all(simple) and not ranged and order == [*self._inputs, self._owner.nest.out.name]
+        straight = (
+            all(simple) and not ranged and order == [*self._inputs, self._owner.nest.out.name]
+        )
         return stored_shape(kind), stored_dtype(kind), kind.scalar.kind == "b", straight
 
     def _slot(self, m: Memory) -> Slot:
@@ -356,18 +372,30 @@ class CompiledKernel:
                 check_range(name, n, a, want)
         return dict(zip(self._inputs, operands, strict=True))
 
-    def _checked_out(self, out: Operand, kind: OperandType, named: Mapping[str, Operand]) -> Operand:
+    def _checked_out(
+        self, out: Operand, kind: OperandType, named: Mapping[str, Operand]
+    ) -> Operand:
         name = self._owner.name
         have = out.words if isinstance(out, Bits) else out
         label = self._owner.nest.out.name
-        if not isinstance(have, np.ndarray) or have.dtype != stored_dtype(kind) or have.shape != stored_shape(kind):
-            shown = f"{have.dtype}{list(have.shape)}" if isinstance(have, np.ndarray) else type(have).__name__
+        if (
+            not isinstance(have, np.ndarray)
+            or have.dtype != stored_dtype(kind)
+            or have.shape != stored_shape(kind)
+        ):
+            shown = (
+                f"{have.dtype}{list(have.shape)}"
+                if isinstance(have, np.ndarray)
+                else type(have).__name__
+            )
             raise OperandError(
                 f"{name}: {label} is {shown}; {stored_dtype(kind)}{list(stored_shape(kind))} is needed. "
                 f"Pass such an array, or none."
             )
         if not have.flags.writeable:
-            raise OperandError(f"{name}: {label} is read-only; an output is written. Pass a writeable array.")
+            raise OperandError(
+                f"{name}: {label} is read-only; an output is written. Pass a writeable array."
+            )
         for n, a in named.items():
             if isinstance(a, np.ndarray) and np.may_share_memory(a, have):
                 raise OperandError(

@@ -51,7 +51,9 @@ class PackedOperand:
     `type` is its operand type (storage 'packed' or 'csr'), `array` the read-only copy (None for CSR).
     """
 
-    def __init__(self, kind: OperandType, array: np.ndarray | None, csr: dict[str, np.ndarray] | None) -> None:
+    def __init__(
+        self, kind: OperandType, array: np.ndarray | None, csr: dict[str, np.ndarray] | None
+    ) -> None:
         self.type, self.array, self.csr = kind, array, csr
         self._parts: dict[Packing, tuple[np.ndarray, ...]] = {}
         # By identity first: hashing a Packing takes 2 us, as long as a small kernel.
@@ -131,7 +133,9 @@ def type_of(array: np.ndarray, scalar: Scalar | RangedScalar | None = None) -> O
         )
     wanted = scalar.scalar if isinstance(scalar, RangedScalar) else scalar
     if wanted is not None and wanted != found:
-        raise OperandError(f"operand: dtype={array.dtype} is not {wanted}; give {wanted} or convert the array.")
+        raise OperandError(
+            f"operand: dtype={array.dtype} is not {wanted}; give {wanted} or convert the array."
+        )
     return (scalar or found)[array.shape]
 
 
@@ -157,13 +161,22 @@ def _pack_csr(matrix: Any, scalar: Scalar | RangedScalar | None) -> PackedOperan
     problem = _csr_problem(indptr, indices, data, rows, cols)
     if problem:
         raise OperandError(f"pack: CSR {problem}")
-    kind = OperandType(kind.scalar, (rows, cols), kind.low, kind.high, storage="csr", nonzeros=len(data))
+    kind = OperandType(
+        kind.scalar, (rows, cols), kind.low, kind.high, storage="csr", nonzeros=len(data)
+    )
     arrays = {"indptr": indptr.astype(np.int32), "indices": indices.astype(np.int32), "data": data}
     return PackedOperand(kind, None, arrays)
 
 
-def _csr_problem(indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, rows: int, cols: int) -> str:
-    if len(indptr) != rows + 1 or indptr[0] != 0 or indptr[-1] != len(data) or len(indices) != len(data):
+def _csr_problem(
+    indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, rows: int, cols: int
+) -> str:
+    if (
+        len(indptr) != rows + 1
+        or indptr[0] != 0
+        or indptr[-1] != len(data)
+        or len(indices) != len(data)
+    ):
         return (
             f"indptr has {len(indptr)} entries ending in {indptr[-1] if len(indptr) else 'nothing'} for {rows} rows "
             f"and {len(data)} values; rows + 1 entries from 0 to the number of values are needed."

@@ -17,6 +17,7 @@ from samples import BY_NAME, Sample
 
 import simdflow as sf
 from simdflow import testing
+from simdflow.kernel import Kernel
 from simdflow.operands import PackedOperand
 from simdflow.testing.checking import Case
 
@@ -80,12 +81,10 @@ def survive(sample: Sample, target: str) -> None:
         nest = problem.nest(sample.kernel)
         flow = data.draw(st.none() | testing.dataflows(nest, sf.target(target)))
         given = {**dict(problem.types), **dict(problem.constants)}
-        made = sample.kernel.specialize(target=target, dataflow=flow, **given)
         print(Case(problem, "compiled", target, flow).line(sample.kernel), flush=True)
         operands = problem.operands(sample.kernel)
         for at_end in (True, False):
-            made = sample.kernel.specialize(target=target, dataflow=flow, **given)
-            made._local.__dict__.clear()
+            made = Kernel(sample.kernel.function).specialize(target=target, dataflow=flow, **given)
             made(*map(protected, operands.values()), out=output(made.out_type))
 
     attempt()

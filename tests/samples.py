@@ -35,7 +35,10 @@ def conv2d(x, w, out, *, stride=1, dilation=1):
     for n, oh, ow, oc in sf.grid(out.shape):
         acc = sf.i32(0)
         for kh, kw, ic in sf.reduce(w.shape[:3]):
-            acc += x[n, oh * stride + kh * dilation, ow * stride + kw * dilation, ic] * w[kh, kw, ic, oc]
+            acc += (
+                x[n, oh * stride + kh * dilation, ow * stride + kw * dilation, ic]
+                * w[kh, kw, ic, oc]
+            )
         out[n, oh, ow, oc] = acc
 
 
@@ -48,9 +51,13 @@ def taps(
     for i in range(kh):
         for j in range(kw):
             a, b = i * dilation, j * dilation
-            yield i, j, x[:, a : a + rows * stride : stride, b : b + columns * stride : stride][
-                :, :rows, :columns
-            ]
+            yield (
+                i,
+                j,
+                x[:, a : a + rows * stride : stride, b : b + columns * stride : stride][
+                    :, :rows, :columns
+                ],
+            )
 
 
 def conv(x: Array, w: Array, stride: int = 1, dilation: int = 1) -> Array:
@@ -398,7 +405,11 @@ SAMPLES: tuple[Sample, ...] = (
         group,
         {"x": I8, "w": sf.i8, "groups": 2, "kh": 5, "kw": [1, 5], "oc": [2, 4, 6, 16, 32, 34]},
     ),
-    Sample(matmul_nt, lambda a, b: product(a, b.transpose(0, 2, 1)), {"a": I8, "b": [sf.i8, sf.i16.range(-99, 99)]}),
+    Sample(
+        matmul_nt,
+        lambda a, b: product(a, b.transpose(0, 2, 1)),
+        {"a": I8, "b": [sf.i8, sf.i16.range(-99, 99)]},
+    ),
     Sample(matmul_tn_f32, lambda a, b, scale: product(a.transpose(0, 2, 1), b) * scale),
     Sample(max_pool, pool(np.max), {"x": sf.i8, "size": [2, 3], "stride": [1, 2]}),
     Sample(min_pool_f32, pool(np.min), {"x": sf.f32, "stride": [1, 2]}),
@@ -412,13 +423,23 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(gelu, gelu_numpy, {"x": sf.f32, "i": (1, 300)}),
     Sample(transposed_add, lambda a, b: a.T.astype(int) + b[:, None], {"a": sf.i8, "b": sf.i16}),
     Sample(leaky, lambda x, slope: np.where(x > 0, x, x * np.float32(slope)), {"x": sf.f32}),
-    Sample(binary_conv, binary, {"threshold": sf.i32.range(-9, 9), "stride": [1, 2], "ic": (1, 140)}),
+    Sample(
+        binary_conv, binary, {"threshold": sf.i32.range(-9, 9), "stride": [1, 2], "ic": (1, 140)}
+    ),
     Sample(binary_dense, lambda x, w: product(x, w.T), {"k": (1, 300)}),
     Sample(narrow_sum, product, {"x": sf.i8.range(-7, 7), "w": sf.i8.range(-7, 7)}),
     Sample(wrapping_sum, wrapped, {"x": I8, "w": sf.i8}),
     Sample(sparse_relu, lambda w, x: np.maximum(product(w, x), 0)),
-    Sample(sparse_int8, lambda w, x, bias: product(w, x) + bias[:, None], {"w": sf.i8, "x": I8, "bias": BIAS}),
-    Sample(looked_up, lambda x, table: table[x.astype(int) + 128], {"x": sf.i8, "table": [sf.i8, sf.u8, sf.f32]}),
+    Sample(
+        sparse_int8,
+        lambda w, x, bias: product(w, x) + bias[:, None],
+        {"w": sf.i8, "x": I8, "bias": BIAS},
+    ),
+    Sample(
+        looked_up,
+        lambda x, table: table[x.astype(int) + 128],
+        {"x": sf.i8, "table": [sf.i8, sf.u8, sf.f32]},
+    ),
     Sample(row_max, lambda x: x.max(axis=1), {"x": sf.f32, "c": (1, 100)}),
     Sample(
         exp_sum,
@@ -427,7 +448,9 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample(variance, inverse_deviation, {"x": SMALL, "mean": SMALL}),
     Sample(gated, gate, {"x": sf.f32, "g": sf.f32}),
-    Sample(long_sum, lambda x: x.astype(np.int64).sum(axis=1) * 1000000007 - 5, {"x": [sf.i8, sf.i16]}),
+    Sample(
+        long_sum, lambda x: x.astype(np.int64).sum(axis=1) * 1000000007 - 5, {"x": [sf.i8, sf.i16]}
+    ),
     Sample(blocked_channels, blocked),
 )
 BY_NAME = {str(s): s for s in SAMPLES}

@@ -5,11 +5,9 @@ The oracle is each kernel's body run as Python, itself held against a numpy refe
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from samples import BY_NAME, SAMPLES, Sample
+from samples import SAMPLES, Sample
 
-import simdflow as sf
 from simdflow import testing
 from simdflow.compiler import jit
 

@@ -33,7 +33,12 @@ class Artifact:
     def of(plan: RegisterPlan, program: Program, flow: Dataflow) -> Artifact:
         out = plan.nest.out
         return Artifact(
-            program.name, program.memories, plan.packings, program.parallel, plan.nest.type_of(out.name), flow
+            program.name,
+            program.memories,
+            plan.packings,
+            program.parallel,
+            plan.nest.type_of(out.name),
+            flow,
         )
 
     def record(self) -> dict[str, Any]:
@@ -54,7 +59,9 @@ class Artifact:
             Memory(str(name), SCALARS[scalar], int(size), str(role), str(operand))
             for name, scalar, size, role, operand in record["memories"]
         )
-        packings = tuple(Packing(**{k: _tuples(v) for k, v in p.items()}) for p in record["packings"])
+        packings = tuple(
+            Packing(**{k: _tuples(v) for k, v in p.items()}) for p in record["packings"]
+        )
         scalar, shape = record["out"]
         axis, extent, step = record["parallel"]
         known = {f.name for f in fields(Dataflow)}

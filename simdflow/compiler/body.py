@@ -85,7 +85,9 @@ def _streamed(tile: Tile, uses: list) -> list:
     keys: dict[str, list] = {}
     for load in (plan.a, plan.b):
         assert load is not None
-        keys[load.operand] = [address(plan, load, tile.place(tile.spots[i], j, p)) for i, j, p in uses]
+        keys[load.operand] = [
+            address(plan, load, tile.place(tile.spots[i], j, p)) for i, j, p in uses
+        ]
     held = [name for name, mine in keys.items() if slots.get(name, 1) in (0, len(set(mine)))]
     if not held or len(keys) == 1:
         return uses

@@ -15,8 +15,8 @@ from ..dsl.nest import LoopNest
 from ..targets import Target
 from .cost import cost
 from .flatten import flatten, fusing_refused, value_operands
-from .lower import lower
 from .flatten import fuse_named as flatten_again
+from .lower import lower
 from .plan import bit_axis, compressed_rows, default_lanes, lanes_of, plan
 from .tile import tile_keys
 
@@ -82,7 +82,9 @@ def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple
     pair = value_operands(r.value)
     assert pair is not None
     names = [flat.type_of(x.operand).scalar.name for x in pair]
-    groups = sorted({*target.groups(*names, r.scalar.name), *target.groups(*names[::-1], r.scalar.name)})
+    groups = sorted(
+        {*target.groups(*names, r.scalar.name), *target.groups(*names[::-1], r.scalar.name)}
+    )
     axes = [a.name for a in r.axes if a.kind == "reduce" and flat.extents[a.name] > 1]
     last = fused_run(flat, axes)
     found: list[tuple[str, int]] = []
@@ -98,7 +100,9 @@ def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple
     return found
 
 
-def _tiles(flat, target: Target, lanes_axis, rows, group, extents) -> Iterator[tuple[float, Dataflow]]:
+def _tiles(
+    flat, target: Target, lanes_axis, rows, group, extents
+) -> Iterator[tuple[float, Dataflow]]:
     axis, g = group
     lanes = lanes_of(flat, target.width)
     vectors = -(-extents[lanes_axis] // lanes)
@@ -112,12 +116,18 @@ def _tiles(flat, target: Target, lanes_axis, rows, group, extents) -> Iterator[t
     pair = value_operands(r.value)
     both = all(lanes_axis in x.index[-1].axes for x in pair)
     seen = set()
-    for nr in sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n <= vectors} | ({vectors} if vectors < 16 else set())):
+    for nr in sorted(
+        {n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n <= vectors}
+        | ({vectors} if vectors < 16 else set())
+    ):
         for outer in sorted({1, 2, 3, 4, 7} & set(range(1, n_before + 1))):
             for mr in range(1, min(n_last, 14) + 1):
                 if outer > 1 and mr != n_last and n_last <= 14:
                     continue
-                if outer * mr * nr + min(nr, outer * mr) + 2 > target.budget or (outer, mr, nr) in seen:
+                if (
+                    outer * mr * nr + min(nr, outer * mr) + 2 > target.budget
+                    or (outer, mr, nr) in seen
+                ):
                     continue
                 if mr not in _sensible(n_last, 14):
                     continue
@@ -128,8 +138,12 @@ def _tiles(flat, target: Target, lanes_axis, rows, group, extents) -> Iterator[t
                 flow = _flow(flat, target, lanes_axis, rows, axis, g, tile, outer * mr, nr)
                 if both and flow is None:
                     continue
-                reads = _window_reads(flat, flow, rows, lanes, g) / (outer * mr * nr) if both else 0.0
-                rough = others * _rough(target, n_before, outer, n_last, mr, vectors, nr, steps, reads)
+                reads = (
+                    _window_reads(flat, flow, rows, lanes, g) / (outer * mr * nr) if both else 0.0
+                )
+                rough = others * _rough(
+                    target, n_before, outer, n_last, mr, vectors, nr, steps, reads
+                )
                 yield rough, flow
 
 
@@ -199,7 +213,9 @@ def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow | N
         if steps == 1 and whole > most > 3:
             steps = most
         unroll = {axis: steps * g}
-    return Dataflow(auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "", unroll=unroll)
+    return Dataflow(
+        auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "", unroll=unroll
+    )
 
 
 def _tapgroup_options(unroll: dict[str, int], axis: str, g: int) -> int:

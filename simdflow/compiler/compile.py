@@ -1,7 +1,7 @@
 """Compile: the whole pipeline on one screen.
 
-    LoopNest --bind--> with extents --check--> --choose--> Dataflow --flatten--> --plan--> RegisterPlan
-             --lower--> Program --emit--> text --jit--> object code
+LoopNest --bind--> with extents --check--> --choose--> Dataflow --flatten--> --plan--> RegisterPlan
+         --lower--> Program --emit--> text --jit--> object code
 """
 
 from __future__ import annotations

@@ -25,7 +25,16 @@ MISPREDICT = 14.0  # leaving a loop
 # A window read once per pass, its pixels 2 or 4 KB apart, touches many pages and few sets of L1: 6 cycles a page on one
 # Zen 5 core (depthwise 7x7x1024 f32: 24 us with 16 channels in a tile, 12 us with 64).
 PAGE, PAGES, PAGE_CYCLES = 4096, 8, 6.0
-EXPENSIVE = {"exp": 14, "log": 20, "tanh": 22, "erf": 25, "sigmoid": 20, "div": 5, "sqrt": 9, "rsqrt": 14}
+EXPENSIVE = {
+    "exp": 14,
+    "log": 20,
+    "tanh": 22,
+    "erf": 25,
+    "sigmoid": 20,
+    "div": 5,
+    "sqrt": 9,
+    "rsqrt": 14,
+}
 EXPENSIVE |= {"mod": 40, "floordiv": 40, "hadd": 10, "hmax": 10, "hmin": 10}
 
 
@@ -56,7 +65,9 @@ def cost(plan: RegisterPlan, program: Program) -> Cost:
     far, traffic = _traffic(program, plan.target)
     # Loads from L2 overlap with arithmetic but not wholly.
     cycles = max(issue, traffic) + 0.3 * min(issue, traffic)
-    return Cost(cycles, issue, traffic, counts["arithmetic"], counts["loads"], counts["stores"], far)
+    return Cost(
+        cycles, issue, traffic, counts["arithmetic"], counts["loads"], counts["stores"], far
+    )
 
 
 def _pieces(op: Op, target: Target) -> float:
@@ -94,7 +105,9 @@ def _uops(op: Op, plan: RegisterPlan) -> tuple[str, float]:
     return "other", n * EXPENSIVE.get(op.name, 1)
 
 
-def _straight(ops: Sequence[Op], plan: RegisterPlan, times: float, counts: Counter[str], chained: bool) -> float:
+def _straight(
+    ops: Sequence[Op], plan: RegisterPlan, times: float, counts: Counter[str], chained: bool
+) -> float:
     """Cycles of a straight-line run."""
     target = plan.target
     ports: Counter[str] = Counter()
@@ -106,7 +119,9 @@ def _straight(ops: Sequence[Op], plan: RegisterPlan, times: float, counts: Count
             ports["other"] += n / 2 + 1
         else:
             ports[kind] += n
-        if op.name in ("dot", "dotbits", "max_into", "min_into") or (op.dst and op.dst in op.registers):
+        if op.name in ("dot", "dotbits", "max_into", "min_into") or (
+            op.dst and op.dst in op.registers
+        ):
             chains[op.dst] += 1
     counts["arithmetic"] += times * (ports["dot"] + ports["other"])
     counts["loads"] += times * ports["load"]
@@ -125,20 +140,32 @@ def _paging(ops: Sequence[Op], plan: RegisterPlan) -> float:
     pages = set()
     named = {o.name for o in plan.nest.operands}  # scratch memory is none of them
     for op in ops:
-        if op.name in ("load", "gather") and isinstance(op.args[0], Address) and op.args[0].operand in named:
+        if (
+            op.name in ("load", "gather")
+            and isinstance(op.args[0], Address)
+            and op.args[0].operand in named
+        ):
             where = op.args[0]
-            item = max(plan.nest.type_of(where.operand).scalar.bits // 8, 1) if plan.packing(where.operand) is None else 0
+            item = (
+                max(plan.nest.type_of(where.operand).scalar.bits // 8, 1)
+                if plan.packing(where.operand) is None
+                else 0
+            )
             if item:
                 pages.add((where.operand, int(where.offset.const) * item // PAGE))  # type: ignore[arg-type]
     return PAGE_CYCLES * len(pages) if len(pages) > PAGES else 0.0
 
 
-def _issue(body: Sequence[Statement], plan: RegisterPlan, times: float, counts: Counter[str]) -> float:
+def _issue(
+    body: Sequence[Statement], plan: RegisterPlan, times: float, counts: Counter[str]
+) -> float:
     total = 0.0
     innermost = not any(isinstance(s, Loop) for s in body)
     for straight, run in itertools.groupby(body, key=lambda s: isinstance(s, Op)):
         if straight:
-            total += _straight([s for s in run if isinstance(s, Op)], plan, times, counts, innermost)
+            total += _straight(
+                [s for s in run if isinstance(s, Op)], plan, times, counts, innermost
+            )
             continue
         for s in run:
             if isinstance(s, Fetch):
@@ -147,14 +174,21 @@ def _issue(body: Sequence[Statement], plan: RegisterPlan, times: float, counts: 
                 trips = _trips(s, plan)
                 inner = not any(isinstance(x, Loop) for x in s.body)
                 leaving = MISPREDICT * (0.3 if trips <= 24 else 1.0) if inner else 1.0
-                total += trips * (_issue(s.body, plan, times * trips, counts) + (0.5 if inner else 2.0)) + leaving
+                total += (
+                    trips * (_issue(s.body, plan, times * trips, counts) + (0.5 if inner else 2.0))
+                    + leaving
+                )
     return total
 
 
 def _trips(s: Loop, plan: RegisterPlan) -> float:
     if isinstance(s.start, int) and isinstance(s.stop, int):
         return max(0, -(-(s.stop - s.start) // s.step))
-    csr = [plan.nest.type_of(o.name) for o in plan.nest.operands if plan.nest.type_of(o.name).storage == "csr"]
+    csr = [
+        plan.nest.type_of(o.name)
+        for o in plan.nest.operands
+        if plan.nest.type_of(o.name).storage == "csr"
+    ]
     return csr[0].nonzeros / max(csr[0].shape[0], 1) if csr else 1.0
 
 
@@ -178,7 +212,9 @@ def _traffic(program: Program, target: Target) -> tuple[float, float]:
         depth = reuse[-1] if reuse else -1
         prefix = names[: depth + 1]
         span = sum(
-            _footprint(b, tuple(prefix), sizes) for b in accesses.values() if names[:depth] == [v for v, _ in b.loops][:depth]
+            _footprint(b, tuple(prefix), sizes)
+            for b in accesses.values()
+            if names[:depth] == [v for v, _ in b.loops][:depth]
         )
         moved = a.bytes
         for v, n in a.loops:

@@ -80,7 +80,12 @@ def meanings(program: Program, target: Target) -> dict[str, Any]:
 
 
 def run_text(
-    program: Program, target: Target, text: str, arrays: Mapping[str, np.ndarray], begin: int = 0, end: int = -1
+    program: Program,
+    target: Target,
+    text: str,
+    arrays: Mapping[str, np.ndarray],
+    begin: int = 0,
+    end: int = -1,
 ) -> None:
     """Run emitted text un-jitted on flat arrays, one for each memory of the program."""
     namespace = meanings(program, target)

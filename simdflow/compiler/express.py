@@ -21,7 +21,9 @@ COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 LOGIC = {"and", "or", "not"}
 
 
-def express(w: Writer, plan: RegisterPlan, expr: Expr, place: Place, known: Mapping[str, str]) -> str:
+def express(
+    w: Writer, plan: RegisterPlan, expr: Expr, place: Place, known: Mapping[str, str]
+) -> str:
     """The register holding `expr` at `place`; `known` maps names (accumulator, lets) to registers."""
 
     def value(e: Expr) -> str:
@@ -57,7 +59,9 @@ def express(w: Writer, plan: RegisterPlan, expr: Expr, place: Place, known: Mapp
         condition, a, b = args
         return w.op("select", vec, value(condition), typed(a, scalar), typed(b, scalar))
     if op == "xnor_popcount":
-        raise KernelError(f"{plan.nest.name}: xnor_popcount(a, b) is only a sum's whole value. Use it alone.")
+        raise KernelError(
+            f"{plan.nest.name}: xnor_popcount(a, b) is only a sum's whole value. Use it alone."
+        )
     if op in ("max", "min") and isinstance(args[0], Const):
         args = args[::-1]  # a constant on the right is one instruction
     return w.op(op, vec, *(typed(a, scalar) for a in args))
@@ -78,7 +82,9 @@ def _common(plan: RegisterPlan, args: tuple[Expr, ...]) -> Scalar:
 
 
 def _is_condition(e: Expr) -> bool:
-    return isinstance(e, Call) and (e.op in COMPARISONS or (e.op in LOGIC and _is_condition(e.args[0])))
+    return isinstance(e, Call) and (
+        e.op in COMPARISONS or (e.op in LOGIC and _is_condition(e.args[0]))
+    )
 
 
 def as_type(w: Writer, register: str, scalar: str) -> str:
@@ -88,7 +94,12 @@ def as_type(w: Writer, register: str, scalar: str) -> str:
 
 def _cast(w: Writer, plan: RegisterPlan, cast: Cast, value: Callable[[Expr], str]) -> str:
     inner = cast.arg
-    if cast.mode == "saturate" and cast.scalar.name == "i32" and isinstance(inner, Call) and inner.op == "round":
+    if (
+        cast.mode == "saturate"
+        and cast.scalar.name == "i32"
+        and isinstance(inner, Call)
+        and inner.op == "round"
+    ):
         rounded = value(inner.args[0])
         if w.vecs[rounded].scalar == "f32":
             bounded = range_of(inner, plan.nest)[1] < 2**31
@@ -105,5 +116,3 @@ def _cast(w: Writer, plan: RegisterPlan, cast: Cast, value: Callable[[Expr], str
     if cast.mode == "wrap" and have.scalar in ("f32", "f64"):
         arg = w.op("saturate", Vec("i64", have.lanes), arg)
     return w.op(name, to, arg)
-
-

@@ -124,7 +124,11 @@ def _reduced(w: Writer, tile: Tile, place: Place, acc: str) -> str:
     assert r is not None
     vec = Vec(r.scalar.name, place.lanes)
     if plan.lanes_reduced:
-        acc = w.op({"add": "hadd", "max": "hmax", "min": "hmin"}[r.combine], vec, w.op("copy", w.vecs[acc], acc))
+        acc = w.op(
+            {"add": "hadd", "max": "hmax", "min": "hmin"}[r.combine],
+            vec,
+            w.op("copy", w.vecs[acc], acc),
+        )
     if plan.dot and plan.dot.a == "bit":
         total = math.prod(plan.nest.extents[a.name] for a in r.axes)
         twice = w.op("add", vec, acc, acc)
@@ -145,7 +149,11 @@ def _added_constant(plan, expr: Expr) -> tuple[Expr, int] | None:
         a, b = expr.args
         if isinstance(a, Const):
             a, b = b, a
-        if isinstance(b, Const) and abs(int(b.value)) <= 32767 and scalar_of(a, plan.nest).name == "i32":
+        if (
+            isinstance(b, Const)
+            and abs(int(b.value)) <= 32767
+            and scalar_of(a, plan.nest).name == "i32"
+        ):
             return a, int(b.value)
     return None
 
@@ -191,5 +199,3 @@ def _bytes(offset):
     from .packing import scaled
 
     return scaled(offset, 1, 8)
-
-

@@ -85,7 +85,11 @@ def _divisible(nest: LoopNest) -> tuple[str, int] | None:
                 if isinstance(term, Quotient) and len(term.inner.axes) == 1:
                     (axis,) = term.inner.axes
                     d = int(term.divisor)  # type: ignore[arg-type]
-                    if term.inner == Affine.axis(axis) and axis not in fixed and extents[axis] % d == 0:
+                    if (
+                        term.inner == Affine.axis(axis)
+                        and axis not in fixed
+                        and extents[axis] % d == 0
+                    ):
                         return axis, d
     return None
 
@@ -96,7 +100,9 @@ def _with_axes(nest: LoopNest, name: str, parts: tuple[Axis, ...]) -> LoopNest:
     def spread(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         out: list[Axis] = []
         for a in axes:
-            out += [replace(a, name=p.name, extent=p.extent) for p in parts] if a.name == name else [a]
+            out += (
+                [replace(a, name=p.name, extent=p.extent) for p in parts] if a.name == name else [a]
+            )
         return tuple(out)
 
     r = nest.reduction
@@ -170,7 +176,11 @@ def fusing_refused(nest: LoopNest, names: tuple[str, ...]) -> str:
     grid = {a.name for a in nest.grid}
     if any((n in grid) != (names[0] in grid) for n in names):
         return "one is reduced, the other is not. Fuse axes of one kind."
-    if any(a.kind == "nonzeros" or a.row.axes & set(names) for a in nest.axes if a.kind == "nonzeros" or a.name in names):
+    if any(
+        a.kind == "nonzeros" or a.row.axes & set(names)
+        for a in nest.axes
+        if a.kind == "nonzeros" or a.name in names
+    ):
         return "the nonzeros of a row are not an axis of the memory. Leave it alone."
     extents = nest.extents
     used = [n for n in names if extents[n] > 1]

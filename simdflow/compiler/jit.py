@@ -179,7 +179,9 @@ def _intrinsic(block: Block, program: Program, target: Target, state: dict[str, 
     arity = len(block.memories) + len(block.variables)
 
     def typed() -> Any:
-        signature = kind(kind, *[types.voidptr] * len(block.memories), *[types.int64] * len(block.variables))
+        signature = kind(
+            kind, *[types.voidptr] * len(block.memories), *[types.int64] * len(block.variables)
+        )
         return signature, lambda context, builder, signature, args: _emit(
             builder, block, program, target, state, args
         )
@@ -190,7 +192,9 @@ def _intrinsic(block: Block, program: Program, target: Target, state: dict[str, 
     return intrinsic(space[block.name])
 
 
-def _emit(b: Any, block: Block, program: Program, target: Target, state: dict[str, Vec], args: Any) -> Any:
+def _emit(
+    b: Any, block: Block, program: Program, target: Target, state: dict[str, Vec], args: Any
+) -> Any:
     """LLVM code of a block: instructions in order, registers taken out of and put back into the state."""
     order = list(state)
     pointers = dict(zip(block.memories, args[1 : 1 + len(block.memories)], strict=True))
@@ -208,11 +212,14 @@ def _emit(b: Any, block: Block, program: Program, target: Target, state: dict[st
     def pointer(a: Address) -> Pointer:
         memory = program.memory(a.operand)
         item = max(memory.scalar.bits // 8, 1)
-        return Pointer(_address(b, pointers[a.operand], a, item, variables, bases), memory.scalar.name)
+        return Pointer(
+            _address(b, pointers[a.operand], a, item, variables, bases), memory.scalar.name
+        )
 
     for op in block.ops:
         given = [
-            register(a) if isinstance(a, str) else pointer(a) if isinstance(a, Address) else a for a in op.args
+            register(a) if isinstance(a, str) else pointer(a) if isinstance(a, Address) else a
+            for a in op.args
         ]
         result = target.table[op.name].emit(b, op.vec, *given)
         if op.dst:
@@ -232,7 +239,9 @@ def _address(b: Any, base: Any, a: Address, item: int, variables: dict, bases: d
     i64 = ir.IntType(64)
     key = (a.operand, a.offset.terms)
     if key not in bases:
-        bases[key] = b.gep(base, [_integer(b, Affine(a.offset.terms), variables, item)], inbounds=True)
+        bases[key] = b.gep(
+            base, [_integer(b, Affine(a.offset.terms), variables, item)], inbounds=True
+        )
     const = int(a.offset.const) * item  # type: ignore[arg-type]
     return b.gep(bases[key], [i64(const)], inbounds=True) if const else bases[key]
 
@@ -304,7 +313,9 @@ def _optimized(program: Program, target: Target, ir_text: str, inner: str) -> Co
     options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    return Compiled(program.name, machine.emit_object(module), str(module), machine.emit_assembly(module))
+    return Compiled(
+        program.name, machine.emit_object(module), str(module), machine.emit_assembly(module)
+    )
 
 
 def target_machine(target: Target) -> Any:
@@ -322,7 +333,9 @@ def target_machine(target: Target) -> Any:
 # Kernels inside a user's own @njit function.
 
 
-def numba_function(name: str, address: int, slots: Sequence[tuple[tuple[int, ...], int | None]], end: int) -> Any:
+def numba_function(
+    name: str, address: int, slots: Sequence[tuple[tuple[int, ...], int | None]], end: int
+) -> Any:
     """An @njit function of the arrays that are left open: `slots` has (shape, None) for those, (shape, address) for
     the ones that are fixed. Raises ValueError in native code for an array of another shape or not in C order.
     """
@@ -336,9 +349,15 @@ def numba_function(name: str, address: int, slots: Sequence[tuple[tuple[int, ...
     lines = [f"def {name}({', '.join(open_names)}):"]
     for i, (shape, fixed) in enumerate(slots):
         if fixed is None:
-            message = f"{name}: argument {open_names.index(f'a{i}')} must have shape {shape} in C order"
-            lines.append(f"    if a{i}.shape != {shape!r} or not a{i}.flags.c_contiguous: raise ValueError({message!r})")
-    arguments = [f"a{i}.ctypes" if fixed is None else f"{fixed}" for i, (_, fixed) in enumerate(slots)]
+            message = (
+                f"{name}: argument {open_names.index(f'a{i}')} must have shape {shape} in C order"
+            )
+            lines.append(
+                f"    if a{i}.shape != {shape!r} or not a{i}.flags.c_contiguous: raise ValueError({message!r})"
+            )
+    arguments = [
+        f"a{i}.ctypes" if fixed is None else f"{fixed}" for i, (_, fixed) in enumerate(slots)
+    ]
     lines.append(f"    native({', '.join(arguments)}, 0, {end})")
     exec("\n".join(lines), space)
     return njit(space[name])

@@ -46,7 +46,11 @@ class Tile:
 
     @property
     def spots(self) -> list[dict[str, int]]:
-        mine = {a.name: self.sizes[a.name] for a in self.plan.nest.grid if a.name != self.plan.flow.lanes}
+        mine = {
+            a.name: self.sizes[a.name]
+            for a in self.plan.nest.grid
+            if a.name != self.plan.flow.lanes
+        }
         return list(points(mine, {}))
 
     @property
@@ -60,11 +64,14 @@ class Tile:
             return self.lanes
         return min(self.lanes, self.sizes[self.plan.flow.lanes] - j * self.lanes)
 
-    def place(self, spot: Mapping[str, int], j: int, point: Mapping[str, int] | None = None) -> Place:
+    def place(
+        self, spot: Mapping[str, int], j: int, point: Mapping[str, int] | None = None
+    ) -> Place:
         """The place of vector j at a spot; `point` adds the reduction's coordinates."""
         plan = self.plan
         at = {
-            a: v.plus(Affine((), spot.get(a, 0) + (point or {}).get(a, 0))) for a, v in self.base.items()
+            a: v.plus(Affine((), spot.get(a, 0) + (point or {}).get(a, 0)))
+            for a, v in self.base.items()
         }
         left, valid = 1 << 30, self.valid(j)
         group, lanes_axis = plan.flow.group, plan.flow.lanes
@@ -93,9 +100,23 @@ def lower(plan: RegisterPlan, name: str) -> Program:
     if plan.in_memory:
         grid = {a.name for a in nest.grid}
         passes = tuple(x for x in plan.levels if x.axis in grid and not x.block)
-        _walk(w, plan, passes, base, "", lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=True))
+        _walk(
+            w,
+            plan,
+            passes,
+            base,
+            "",
+            lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=True),
+        )
         _walk(w, plan, plan.levels, base, "", _body(w, plan, memory=True), hoists=_hoists(plan))
-        _walk(w, plan, passes, base, "", lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=False))
+        _walk(
+            w,
+            plan,
+            passes,
+            base,
+            "",
+            lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=False),
+        )
         parallel = ("", 1, 1)
     else:
         outer, inner = plan.levels[: plan.depth], plan.levels[plan.depth :]
@@ -269,7 +290,9 @@ def _memories(plan: RegisterPlan, scratch: int) -> tuple[Memory, ...]:
             scalar = SCALARS["u8"] if packing.scalar == "bit" else t.scalar
             found.append(Memory(o.name, scalar, packing.elements, "packed", o.name))
             if packing.sums:
-                found.append(Memory(f"{o.name}_sums", SCALARS["i32"], packing.sum_count, "sums", o.name))
+                found.append(
+                    Memory(f"{o.name}_sums", SCALARS["i32"], packing.sum_count, "sums", o.name)
+                )
         elif t.storage == "csr":
             rows = t.shape[0] + 1
             for part, size, scalar in (

@@ -66,9 +66,7 @@ class Packing:
 
     def counts(self) -> tuple[tuple[str, int], ...]:
         """(axis, steps): the group axis counts groups."""
-        return tuple(
-            (a, -(-n // self.group) if a == self.group_axis else n) for a, n in self.axes
-        )
+        return tuple((a, -(-n // self.group) if a == self.group_axis else n) for a, n in self.axes)
 
     @property
     def elements(self) -> int:
@@ -170,7 +168,11 @@ def pack(array: np.ndarray, packing: Packing) -> np.ndarray:
     at, item = 0, flat.itemsize
     for shift, (start, stop, size) in itertools.product(range(p.shifts), p.sections):
         panels = _panels(dense[..., start:stop], p, size, shift * p.shift_stride)
-        raw = np.packbits(panels, bitorder="little") if p.scalar == "bit" else panels.ravel().view(np.uint8)
+        raw = (
+            np.packbits(panels, bitorder="little")
+            if p.scalar == "bit"
+            else panels.ravel().view(np.uint8)
+        )
         out[at : at + raw.nbytes] = raw
         at += raw.nbytes
     assert at == p.elements * (1 if p.scalar == "bit" else item), (at, p.elements)

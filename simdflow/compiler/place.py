@@ -123,11 +123,21 @@ def product_load(w: Writer, plan: RegisterPlan, load: Load, place: Place, dst: s
         valid = _short(w, plan, where, lanes, place.valid)
         return w.assign(dst, "load", vec, where, *valid)
     return w.assign(
-        dst, "gather", vec, where, group, cl // unit, 1 if cg == 1 else cg, place.valid, min(left, group)
+        dst,
+        "gather",
+        vec,
+        where,
+        group,
+        cl // unit,
+        1 if cg == 1 else cg,
+        place.valid,
+        min(left, group),
     )
 
 
-def _short(w: Writer, plan: RegisterPlan, where: Address, whole: int, valid: int) -> tuple[int, ...]:
+def _short(
+    w: Writer, plan: RegisterPlan, where: Address, whole: int, valid: int
+) -> tuple[int, ...]:
     """(valid,) when a whole load could leave the operand; () when it cannot and what is too much meets zeros."""
     if valid >= whole:
         return ()

@@ -83,7 +83,11 @@ class RegisterPlan:
         """The whole reduction of a product is in the body: a pass over the body reads a window and moves on."""
         steps = {x.axis: x.step for x in self.levels if not x.block}
         r = self.nest.reduction
-        return self.dot is not None and r is not None and all(self.nest.extents[a.name] <= steps[a.name] for a in r.axes)
+        return (
+            self.dot is not None
+            and r is not None
+            and all(self.nest.extents[a.name] <= steps[a.name] for a in r.axes)
+        )
 
     def tile(self, axis: str) -> int:
         return dict(self.flow.tile).get(axis, 1)
@@ -153,12 +157,18 @@ def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, 
         for group in target.groups(s, t, r.scalar.name) if group_axis else (1,):
             row = target.dot(s, t, r.scalar.name, group)
             mentioned = all(group_axis in z.index[-1].axes for z in (a, b))
-            if row and row.flip and (lanes_reduced or not _packable(nest, y) or flow.lanes not in y.index[-1].axes):
+            if (
+                row
+                and row.flip
+                and (lanes_reduced or not _packable(nest, y) or flow.lanes not in y.index[-1].axes)
+            ):
                 continue
             in_order = flow.lanes != group_axis or all(
                 z.index[-1].coefficient(group_axis) == 1 or _packable(nest, z) for z in (a, b)
             )
-            if names == ["bit", "bit"] and any(z.index[-1].coefficient(group_axis) != 1 for z in (a, b)):
+            if names == ["bit", "bit"] and any(
+                z.index[-1].coefficient(group_axis) != 1 for z in (a, b)
+            ):
                 continue
             if row and group > 1 and mentioned and in_order:
                 return row, x, y
@@ -227,7 +237,10 @@ def _complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
     for what, names, known in (
         ("anchor", [anchor], operands),
         ("auxiliary", [k for k, _ in flow.auxiliary], operands),
-        *((f, [k for k, _ in getattr(flow, f)], list(extents)) for f in ("tile", "block", "unroll")),
+        *(
+            (f, [k for k, _ in getattr(flow, f)], list(extents))
+            for f in ("tile", "block", "unroll")
+        ),
         *((f, [getattr(flow, f)], [*extents, ""]) for f in ("lanes", "group", "parallel")),
         ("order", list(flow.order), list(extents)),
     ):
@@ -389,7 +402,8 @@ def _levels(
     depth = max(live, default=-1) + 1
     # A compressed row may be empty, so that a loop over it never stands for "once".
     in_memory = any(
-        x.axis in compressed or (x.axis in reduced and (blocks[x.axis] if x.block else x.step) < extents[x.axis])
+        x.axis in compressed
+        or (x.axis in reduced and (blocks[x.axis] if x.block else x.step) < extents[x.axis])
         for x in levels[:depth]
     )
     return tuple(levels), depth, in_memory
@@ -398,7 +412,9 @@ def _levels(
 def _check_rows_outside(nest: LoopNest, order: list[str]) -> None:
     """The nonzeros of a row are known only once the row is."""
     for a in nest.axes:
-        late = [r for r in a.row.axes if a.kind == "nonzeros" and order.index(r) > order.index(a.name)]
+        late = [
+            r for r in a.row.axes if a.kind == "nonzeros" and order.index(r) > order.index(a.name)
+        ]
         if late:
             raise DataflowError(
                 f"{nest.name}: order puts {a.name!r} outside {late[0]!r}, but it runs over the nonzeros of row "
@@ -415,27 +431,47 @@ def _lanes_place(nest: LoopNest, flow: Dataflow) -> int:
     """
     r = nest.reduction
     sides = value_operands(r.value) if r else None
-    shared = sides is None or all(flow.lanes in x.index[-1].axes for x in sides if len(x.index) == 1)
+    shared = sides is None or all(
+        flow.lanes in x.index[-1].axes for x in sides if len(x.index) == 1
+    )
     return len(nest.grid) - 1 if shared else 0
 
 
-def _shift(nest: LoopNest, flow: Dataflow, group: int, loads: tuple[Load | None, Load | None]) -> Shift | None:
+def _shift(
+    nest: LoopNest, flow: Dataflow, group: int, loads: tuple[Load | None, Load | None]
+) -> Shift | None:
     """The axis along which outputs can share a group: the window slides along the group axis, inside one group."""
     a, b = loads
     n = nest.extents.get(flow.group, 0)
-    if a is None or b is None or group < 3 or not 1 < n < group or dict(flow.unroll).get(flow.group, group) > group:
+    if (
+        a is None
+        or b is None
+        or group < 3
+        or not 1 < n < group
+        or dict(flow.unroll).get(flow.group, group) > group
+    ):
         return None
     for moving, still in ((a, b), (b, a)):
         index = moving.index[-1]
         one = index.coefficient(flow.group)
-        if one <= 1 or not _packable(nest, still) or _packable(nest, moving) or flow.lanes not in index.axes:
+        if (
+            one <= 1
+            or not _packable(nest, still)
+            or _packable(nest, moving)
+            or flow.lanes not in index.axes
+        ):
             continue
         for axis, size in flow.tile:
             along = index.coefficient(axis)
             if axis == flow.lanes or along <= 0 or along % one or axis in still.index[-1].axes:
                 continue
             count = (group - n) // (along // one) + 1
-            if count > 1 and size % count == 0 and nest.extents[axis] >= count and axis not in dict(flow.block):
+            if (
+                count > 1
+                and size % count == 0
+                and nest.extents[axis] >= count
+                and axis not in dict(flow.block)
+            ):
                 return Shift(axis, count, along // one)
     return None
 
@@ -507,7 +543,9 @@ def _registers(nest, flow, target, lanes, group, dot, loads, levels, in_memory, 
             keys *= shift.count
         stays = _stays(nest, load, levels, lengths)
         anchored = flow.anchor == load.operand
-        default = keys if anchored and stays else vectors if flow.lanes in load.index[-1].axes else 1
+        default = (
+            keys if anchored and stays else vectors if flow.lanes in load.index[-1].axes else 1
+        )
         count = min(keys, max(1, aux.get(load.operand, default)))
         held = 0
         if stays and (anchored or load.operand in aux):
@@ -535,7 +573,9 @@ def _outside(nest: LoopNest, levels: tuple[Level, ...], load: Load) -> int:
     last = 0
     for i, x in enumerate(levels, 1):
         runs = x.block or nest.extents[x.axis] > lengths[x.axis]
-        if (runs and x.axis in mine) or (csr and next(a for a in nest.axes if a.name == x.axis).kind == "nonzeros"):
+        if (runs and x.axis in mine) or (
+            csr and next(a for a in nest.axes if a.name == x.axis).kind == "nonzeros"
+        ):
             last = i
     return last
 

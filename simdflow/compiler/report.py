@@ -9,7 +9,9 @@ from .plan import RegisterPlan
 from .program import Program
 
 VECTOR = re.compile(r"%([xyz]mm\d+)|\b([vq]\d+)\.")
-STACK = re.compile(r"\(%rsp|\[sp")  # compiled without a frame pointer: %rbp is a register like any other
+STACK = re.compile(
+    r"\(%rsp|\[sp"
+)  # compiled without a frame pointer: %rbp is a register like any other
 
 
 def report(
@@ -32,7 +34,9 @@ def report(
     predicted = cost(plan, program)
     macs = max(plan.nest.macs, 1)
     kind = "multiply-accumulate" if plan.nest.reduction else "element"
-    moved = sum(m.size * max(m.scalar.bits, 8) // 8 for m in program.memories if m.role != "scratch")
+    moved = sum(
+        m.size * max(m.scalar.bits, 8) // 8 for m in program.memories if m.role != "scratch"
+    )
     scratch = sum(m.size * m.scalar.bits // 8 for m in program.memories if m.role == "scratch")
     lines = [
         program.name,
@@ -44,11 +48,16 @@ def report(
     ]
     if scratch:
         lines.append(f"scratch      {scratch} bytes: the accumulators live in memory")
-    lines += [f"packing      {name} is packed on every call; use sf.pack({name}) to do it once" for name in packed]
+    lines += [
+        f"packing      {name} is packed on every call; use sf.pack({name}) to do it once"
+        for name in packed
+    ]
     if seconds:
         rate = macs / seconds
         share = f", {100 * rate / peak:.1f} % of the measured peak" if peak else ""
-        lines.append(f"time         {seconds * 1e6:.2f} us, {rate / 1e9:.1f} G {kind}s a second{share}")
+        lines.append(
+            f"time         {seconds * 1e6:.2f} us, {rate / 1e9:.1f} G {kind}s a second{share}"
+        )
     return "\n".join(lines)
 
 

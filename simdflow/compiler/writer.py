@@ -23,7 +23,9 @@ class Writer:
         self._versions: dict[str, int] = {}
         self.vecs: dict[str, Vec] = {}
         self.ranges: dict[str, tuple[int, int]] = {}
-        self.held: dict[object, str] = {}  # address -> register, for loads hoisted out of the loops open now
+        self.held: dict[
+            object, str
+        ] = {}  # address -> register, for loads hoisted out of the loops open now
 
     @property
     def statements(self) -> tuple[Statement, ...]:
@@ -32,7 +34,11 @@ class Writer:
 
     def op(self, name: str, vec: Vec, *args: Arg) -> str:
         """The register that holds name(args); written unless it is known."""
-        key = (name, vec, tuple((a, self._versions.get(a, 0)) if isinstance(a, str) else a for a in args))
+        key = (
+            name,
+            vec,
+            tuple((a, self._versions.get(a, 0)) if isinstance(a, str) else a for a in args),
+        )
         fleeting = any(a in self._versions for a in args if isinstance(a, str))
         for known in self._known[-1:] if fleeting else self._known:
             if key in known:

@@ -20,12 +20,12 @@ from ..dsl.errors import ModelError, OperandError
 from ..operands import pack
 from ..targets import Target
 from ..targets import target as choose
-from .layerwise import Network, Quantized, Step
+from . import tflite_support
+from .layerwise import Network, Step
 from .tflite import Model, Operator, Tensor
+from .tflite_support import quantized
 
-DTYPES = ("float32", "int8", "uint8")
 MAX_BYTES = 1 << 32  # of all buffers together: more than any network here, less than a machine has
-ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
 Call = Callable[[], object]
 
 
@@ -106,8 +106,8 @@ def prepare(
         steps,
         buffers[model.inputs[0]],
         buffers[last],
-        _quantized(first),
-        _quantized(model.tensors[last]),
+        quantized(first),
+        quantized(model.tensors[last]),
     )
 
 
@@ -143,85 +143,14 @@ def _step(made: _Made, op: Operator) -> Step:
 
 
 def unsupported(model: Model) -> list[str]:
-    """One line for each operator that cannot be run, with the reason; all of them at once."""
-    found = []
-    if len(model.inputs) != 1 or model.tensors[model.inputs[0]].shape[:1] != (1,):
-        found.append(f"inputs={len(model.inputs)}: one input with a first axis of 1 is supported")
-    if len(model.outputs) != 1:
-        found.append(f"outputs={len(model.outputs)}: one is supported")
-    for at, op in enumerate(model.operators):
-        why = _problem(model, op)
-        if why:
-            found.append(f"operators[{at}]={op.kind}: {why}")
-    return found
-
-
-def _problem(model: Model, op: Operator) -> str:
-    if op.kind not in _LAYERS:
-        return "no layer of simdflow"
-    needed = 2 if op.kind in _CONDITIONS and "POOL" not in op.kind else 1
-    if len(op.outputs) != 1 or len(op.inputs) < needed or -1 in op.inputs[:needed]:
-        return f"{len(op.inputs)} inputs and {len(op.outputs)} outputs"
-    x, y = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
-    options = dict(op.options)
-    if x.data is not None and op.kind not in ("ADD", "MUL"):
-        return "its input is a constant"
-    if str(x.dtype) not in DTYPES or y.dtype != x.dtype:
-        return f"{x.dtype} to {y.dtype}; {', '.join(DTYPES)} with outputs alike are supported"
-    if options.get("activation", "none") not in ACTIVATIONS:
-        return f"activation {options['activation']}; {', '.join(ACTIVATIONS)} are supported"
-    if x.dtype.kind != "f" and (x.scale is None or y.scale is None):
-        return "integers without a scale"
-    if any(t.scale is not None and len(t.scale) != 1 for t in (x, y)):
-        return "activations with a scale for each channel"
-    return _CONDITIONS[op.kind](model, op) if op.kind in _CONDITIONS else ""
-
-
-def _weights_problem(model: Model, op: Operator) -> str:
-    """Products need constant weights of the input's own kind."""
-    x, w = (model.tensors[i] for i in op.inputs[:2])
-    if w.data is None:
-        return "its weights are computed, not constant"
-    if w.dtype.kind != x.dtype.kind:
-        return f"{x.dtype} inputs with {w.dtype} weights (hybrid)"
-    if w.zero_point is not None and np.any(w.zero_point != 0) and x.dtype.kind != "f":
-        return "weights with a zero point"
-    if dict(op.options).get("weights_format", "default") != "default":
-        return "shuffled weights"
-    return ""
-
-
-def _axes_problem(model: Model, op: Operator) -> str:
-    axes = model.tensors[op.inputs[1]].data
-    if (
-        axes is None
-        or axes.reshape(-1).tolist() != [1, 2]
-        or len(model.tensors[op.inputs[0]].shape) != 4
-    ):
-        return "the mean over axes other than height and width"
-    return ""
-
-
-def _pool_problem(model: Model, op: Operator) -> str:
-    x, y = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
-    same = x.scale is None or _quantized(x) == _quantized(y)
-    return "" if same else "a pool whose input and output have different scales"
-
-
-def _constant_problem(model: Model, op: Operator) -> str:
-    return "" if model.tensors[op.inputs[1]].data is not None else "computed sizes"
+    """What of the model has no layer here; see `tflite_support.unsupported`."""
+    return tflite_support.unsupported(model, frozenset(_LAYERS))
 
 
 def _buffer(tensor: Tensor) -> np.ndarray:
     count = int(np.prod(tensor.shape))
     raw = aligned(count * tensor.dtype.itemsize)
     return raw.view(tensor.dtype)[:count].reshape(tensor.shape)
-
-
-def _quantized(tensor: Tensor) -> Quantized | None:
-    if tensor.scale is None or tensor.zero_point is None or tensor.dtype.kind == "f":
-        return None
-    return Quantized(float(tensor.scale[0]), int(tensor.zero_point[0]))
 
 
 def _quantization(tensor: Tensor) -> ops.Quantization:
@@ -358,20 +287,22 @@ def _mean(layer: _Layer) -> _Built:
 
 
 def _softmax(layer: _Layer) -> _Built:
+    fixed = layer.quantizations("x_q", "y_q")
+    fixed.pop("y_q", None)  # the result has one scale and zero point always
     call = ops.softmax.bind(
         layer.x[0],
         beta=float(layer.options["beta"]),
         out=layer.out,
         target=layer.target,
-        **layer.quantizations("x_q", "y_q"),
+        **fixed,
     )
     return call, 0, ""
 
 
 def _pad(layer: _Layer) -> _Built:
     pads = tuple((int(a), int(b)) for a, b in layer.x[1])
-    quantized = _quantized(layer.tensors[0])
-    value = quantized.zero_point if quantized else 0
+    found = quantized(layer.tensors[0])
+    value = found.zero_point if found else 0
     call = ops.pad.bind(layer.x[0], pads=pads, value=value, out=layer.out, target=layer.target)
     return call, 0, ""
 
@@ -408,14 +339,4 @@ _LAYERS: dict[str, Callable[[_Layer], _Built]] = {
     "SOFTMAX": _softmax,
     "TANH": _elementwise(ops.tanh),
     "TRANSPOSE": _transpose,
-}
-_CONDITIONS: dict[str, Callable[[Model, Operator], str]] = {
-    "AVERAGE_POOL_2D": _pool_problem,
-    "CONV_2D": _weights_problem,
-    "DEPTHWISE_CONV_2D": _weights_problem,
-    "FULLY_CONNECTED": _weights_problem,
-    "MAX_POOL_2D": _pool_problem,
-    "MEAN": _axes_problem,
-    "PAD": _constant_problem,
-    "TRANSPOSE": _constant_problem,
 }

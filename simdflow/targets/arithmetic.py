@@ -235,9 +235,7 @@ def rounding(floats: Floats) -> tuple[Instruction, ...]:
             "round_saturate", _round_saturate, partial(_emit_round_saturate, floats=floats)
         ),
         # The same for values known to be below 2^31 and not NaN: x86 then needs no fix-up.
-        Instruction(
-            "round_bounded", _round_saturate, partial(_emit_round_saturate, floats=floats)
-        ),
+        Instruction("round_bounded", _round_saturate, partial(_emit_round_saturate, floats=floats)),
         Instruction("floor", _exact(np.floor), lambda b, vec, x: floats.floor(b, x.llvm)),
         Instruction("ceil", _exact(np.ceil), lambda b, vec, x: floats.ceil(b, x.llvm)),
     )

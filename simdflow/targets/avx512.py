@@ -14,7 +14,7 @@ from ..compiler.program import Vec
 from . import x86
 from .avx2 import FOURS, PAIRS
 from .base import Dot, Instruction, Target
-from .emission import Pointer, opaque, concatenate, llvm_type, shuffle
+from .emission import Pointer, concatenate, llvm_type, opaque, shuffle
 from .memory import MASKED, rows
 from .portable import WIDENED
 

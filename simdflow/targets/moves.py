@@ -24,7 +24,7 @@ def emit_tail(b: Any, vec: Vec, x: Value, y: Value, valid: int) -> Any:
 def _scatter(
     vec: Vec, memory: np.ndarray, offset: int, value: np.ndarray, stride: int, valid: int
 ) -> None:
-    assert 0 <= offset and offset + (valid - 1) * stride < len(memory), "scatter outside"
+    assert offset >= 0 and offset + (valid - 1) * stride < len(memory), "scatter outside"
     memory[offset : offset + (valid - 1) * stride + 1 : stride] = value[:valid]
 
 

@@ -85,7 +85,9 @@ def bounds(nest: LoopNest, arrays: Mapping[str, Any]) -> Near:
     axes = nest.axes
     index = {a.name: i for i, a in enumerate(axes)}
     at = {
-        a.name: np.arange(int(str(a.extent))).reshape([-1 if i == index[a.name] else 1 for i in range(len(axes))])
+        a.name: np.arange(int(str(a.extent))).reshape(
+            [-1 if i == index[a.name] else 1 for i in range(len(axes))]
+        )
         for a in axes
     }
     known: dict[str, Near] = {}
@@ -105,8 +107,10 @@ def bounds(nest: LoopNest, arrays: Mapping[str, Any]) -> Near:
         else:
             both = stored
         places = tuple(_affine(i, at) for i in nest.store.index)
-        shape = np.broadcast_shapes(*(np.shape(p) for p in places), tuple(
-            int(str(a.extent)) if a.kind == "grid" else 1 for a in axes))
+        shape = np.broadcast_shapes(
+            *(np.shape(p) for p in places),
+            tuple(int(str(a.extent)) if a.kind == "grid" else 1 for a in axes),
+        )
         places = tuple(np.broadcast_to(p, shape) for p in places)
         value, error = np.zeros(out.shape), np.zeros(out.shape)
         value[places] = np.broadcast_to(both.value, shape)
@@ -213,7 +217,9 @@ class _Run:
         if scalar.is_float:
             value = np.asarray(a.value, np.float64)
             return self.rounded(value, a.error + self.unit(scalar) * np.abs(value), scalar)
-        value = np.nan_to_num(np.trunc(np.asarray(a.value, np.float64)), posinf=2.0**62, neginf=-(2.0**62))
+        value = np.nan_to_num(
+            np.trunc(np.asarray(a.value, np.float64)), posinf=2.0**62, neginf=-(2.0**62)
+        )
         exact = np.asarray(a.value).dtype.kind != "f"
         whole = np.asarray(a.value) if exact else value.astype(np.int64)
         spread = np.trunc(a.value + a.error) - np.trunc(a.value - a.error)
@@ -238,9 +244,14 @@ class _Run:
         if op in ("and", "or", "not") and scalar == bit:
             values = [a.value for a in args]
             logic: Mapping[str, Callable[..., Any]] = {
-                "and": np.logical_and, "or": np.logical_or, "not": np.logical_not
+                "and": np.logical_and,
+                "or": np.logical_or,
+                "not": np.logical_not,
             }
-            return Near(logic[op](*values), np.logical_or.reduce(np.broadcast_arrays(*(a.error for a in args))))
+            return Near(
+                logic[op](*values),
+                np.logical_or.reduce(np.broadcast_arrays(*(a.error for a in args))),
+            )
         if op == "select":
             test, a, b = args
             value = np.where(test.value, a.value, b.value)
@@ -290,7 +301,9 @@ class _Run:
         else:
             # Monotone: the ends of the interval are the farthest.
             ends = [function(np.maximum(a.value - a.error, 0.0)), function(a.value + a.error)]
-            moved = np.where(np.asarray(a.error) > 0, np.maximum(*(np.abs(v - value) for v in ends)), 0.0)
+            moved = np.where(
+                np.asarray(a.error) > 0, np.maximum(*(np.abs(v - value) for v in ends)), 0.0
+            )
         error = moved + _times(value, FUNCTION_ULP * self.unit(scalar))
         return self.rounded(value, error, scalar)
 

@@ -59,7 +59,11 @@ class Case:
         stored = {n: k.nonzeros for n, k in self.problem.types if k.storage == "csr"}
         shown += [f"packed={packed!r}"] if packed else []
         shown += [f"nonzeros={stored!r}"] if stored else []
-        shown += [f"fill={self.problem.fill!r}", f"seed={self.problem.seed}", f"stage={self.stage!r}"]
+        shown += [
+            f"fill={self.problem.fill!r}",
+            f"seed={self.problem.seed}",
+            f"stage={self.stage!r}",
+        ]
         if self.stage != "reference":
             shown += [f"target={self.target!r}"]
             shown += [f"dataflow=sf.{self.flow}"] if self.flow is not None else []
@@ -183,9 +187,7 @@ def _message(kernel: Kernel, case: Case, what: str) -> str:
     return f"{kernel.name}: {who} {verb}: {what}. Reproduce:\n{case.line(kernel)}"
 
 
-def _verified(
-    kernel: Kernel, case: Case, reference: Reference | None, oracle: _Oracle
-) -> str:
+def _verified(kernel: Kernel, case: Case, reference: Reference | None, oracle: _Oracle) -> str:
     if case.stage == "reference":
         assert reference is not None
         return oracle.difference(_referred(reference, oracle), near_only=True)
@@ -287,7 +289,11 @@ def _cases(
         return (Case(problem, stage),)
     nest = problem.nest(kernel)
     chosen = draw(st.sampled_from(targets))
-    layout = draw(st.sampled_from([f.__name__ for f in LAYOUTS])) if stage == "compiled" else contiguous.__name__
+    layout = (
+        draw(st.sampled_from([f.__name__ for f in LAYOUTS]))
+        if stage == "compiled"
+        else contiguous.__name__
+    )
     drawn = draw(st.lists(st.none() | dataflows(nest, target(chosen)), min_size=1, max_size=flows))
     return tuple(Case(problem, stage, chosen, flow, layout) for flow in drawn)
 

@@ -51,7 +51,9 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
         nest = flatten(bound, Dataflow(unroll=((fused, 1),)))
     extents = nest.extents
     grid = [a.name for a in nest.grid]
-    reduced = [a.name for a in nest.reduction.axes if a.kind != "nonzeros"] if nest.reduction else []
+    reduced = (
+        [a.name for a in nest.reduction.axes if a.kind != "nonzeros"] if nest.reduction else []
+    )
     names = [*grid, *(a.name for a in nest.reduction.axes)] if nest.reduction else grid
 
     product = value_operands(nest.reduction.value) if nest.reduction else None
@@ -73,7 +75,9 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
         steps *= count
         tile[axis] = count * vector if axis == lanes else count
     unroll: dict[str, int] = {}
-    for axis in draw(st.lists(st.sampled_from(reduced), unique=True, max_size=2)) if reduced else []:
+    for axis in (
+        draw(st.lists(st.sampled_from(reduced), unique=True, max_size=2)) if reduced else []
+    ):
         count = draw(st.integers(1, max(1, min(8, extents[axis] + 1, MOST_STEPS // steps))))
         steps *= count
         unroll[axis] = count

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ..compiler.bind import bind
 from ..compiler.check import check as check_nest
 from ..dsl.errors import OperandError, SimdflowError
-from ..dsl.nest import Affine, Arith, Dim, Load, LoopNest, Lookup, Size, resolve, walk
+from ..dsl.nest import Affine, Arith, Dim, Load, Lookup, LoopNest, Size, resolve, walk
 from ..dsl.types import SCALARS, OperandType, RangedScalar, Scalar, bit
 from ..kernel import Kernel
 from ..operands import Bits, PackedOperand, pack, pack_bits
@@ -72,7 +72,9 @@ def operand(kind: OperandType, fill: Fill, seed: tuple[int, ...]) -> Any:
         rows, columns = np.divmod(places, kind.shape[1])
         starts = np.searchsorted(rows, np.arange(kind.shape[0] + 1))
         data = values((kind.nonzeros,), kind.scalar, kind.low, kind.high, fill, rng)
-        return pack(_Csr(kind.shape, starts.astype(np.int32), columns.astype(np.int32), data), ranged)
+        return pack(
+            _Csr(kind.shape, starts.astype(np.int32), columns.astype(np.int32), data), ranged
+        )
     array = values(kind.shape, kind.scalar, kind.low, kind.high, fill, rng)
     if kind.border:
         inner = tuple(slice(a, n - b) for n, (a, b) in zip(kind.shape, kind.border, strict=True))
@@ -360,7 +362,11 @@ class _Shapes:
                     continue
                 reach = max(i.bounds(self._extents)[1] for i in bound if i is not None)
                 steps = [
-                    int(c) for i in bound if i for t, c in i.terms if t in grid and isinstance(c, int)
+                    int(c)
+                    for i in bound
+                    if i
+                    for t, c in i.terms
+                    if t in grid and isinstance(c, int)
                 ]
                 more = slack(min(steps) - 1) if steps and min(steps) > 1 else 0
                 self._dims[x.operand, d] = reach + 1 + more
