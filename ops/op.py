@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from ..compiled import CompiledKernel
 from ..compiler.packing import aligned
 from ..dsl.errors import OperandError
 from ..dsl.types import OperandType
-from ..kernel import CompiledKernel
 from ..operands import Bits, PackedOperand, pack, type_of
 
 SLACK = 64
@@ -273,25 +273,42 @@ class Ready:
         self._inputs = tuple(layer.inputs.items())
         self._shape, self._dtype = layer.out.shape, layer.out.scalar.dtype
         self._local = threading.local()
-        self._single = None
-        if len(layer.steps) == 1 and len(self._inputs) == 1:
-            (step,), ((name, _),) = layer.steps, self._inputs
-            names = [o for o in step.operands if type(o) is str]
-            if names == [name] and type(step.operands[0]) is str and step.view is None:
-                self._single = step.kernel, step.operands[1:]
+        self._straight = self._prepared()
+
+    def _prepared(self) -> Callable[..., bool] | None:
+        """The one kernel of the layer with its constants fixed, if it reads the inputs as they
+        are.
+        """
+        if len(self.layer.steps) != 1:
+            return None
+        (step,) = self.layer.steps
+        names = [name for name, _ in self._inputs]
+        if [o for o in step.operands if type(o) is str] != names:
+            return None
+        return step.kernel.prepared(*(None if type(o) is str else o for o in step.operands))
 
     def __call__(self, operands: tuple[Any, ...], out: np.ndarray | None) -> np.ndarray:
-        if self._single is not None and out is None:
-            x = operands[0]
-            if type(x) is np.ndarray and x.shape == self._inputs[0][1]:
-                result: np.ndarray = self._single[0](x, *self._single[1])
-                return result
         result = np.empty(self._shape, self._dtype) if out is None else self._checked(out)
+        # Seen in another shape, an array in another order is a copy: not what is to be written.
+        if self._straight is not None and (out is None or out.flags.c_contiguous):
+            view = self.layer.steps[0].view
+            arrays = [
+                a if type(a) is not np.ndarray or a.shape == shape else a.reshape(shape)
+                for a, (_, shape) in zip(operands, self._inputs, strict=False)
+            ]
+            if self._straight(*arrays, result if view is None else result.reshape(view)):
+                return result
+        return self._slowly(operands, result, out is not None)
+
+    def _slowly(
+        self, operands: tuple[Any, ...], result: np.ndarray, given: bool
+    ) -> np.ndarray:
+        """All steps, on arrays of any strides, through the buffers between them."""
         target = result
         if not result.flags.c_contiguous or result.dtype is not self._dtype:
             target = np.empty(self._shape, self._dtype)
         inputs = [np.asarray(a) for a in operands[: len(self._inputs)]]
-        if out is not None and any(np.may_share_memory(a, out) for a in inputs):
+        if given and any(np.may_share_memory(a, result) for a in inputs):
             raise OperandError(
                 f"{self.op}: out overlaps an input; an output must be memory of its own. Pass "
                 "another array."

@@ -24,7 +24,8 @@ _language = [n for n in _words if n not in ("pack_bits", "unpack_bits", "parse",
 
 if TYPE_CHECKING:
     from . import cache, ops, testing
-    from .kernel import CompiledKernel, Kernel, kernel
+    from .compiled import CompiledKernel
+    from .kernel import Kernel, kernel
     from .operands import Bits, PackedOperand, pack, pack_bits
     from .targets import Target, target
 
@@ -34,7 +35,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "kernel": "kernel",
     "Kernel": "kernel",
-    "CompiledKernel": "kernel",
+    "CompiledKernel": "compiled",
     "pack": "operands",
     "pack_bits": "operands",
     "Bits": "operands",

@@ -27,7 +27,8 @@ from .dsl.errors import DataflowError, KernelError, ModelError, OperandError, Si
 from .dsl.types import SCALARS, OperandType
 
 if TYPE_CHECKING:
-    from .kernel import CompiledKernel, Kernel
+    from .compiled import CompiledKernel
+    from .kernel import Kernel
 
 STAGES: dict[str, Callable[[CompiledKernel], object]] = {
     "nest": lambda c: c.nest,

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from ..dsl.nest import Load
 from .express import express
 from .place import Place, address, product_load
-from .program import Vec
+from .program import Address, Vec
 from .tile import Slots, points
+from .window import arrivals, pass_on
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def accumulate(w: Writer, tile: Tile, memory: bool, scratch: Callable | None) ->
             assert scratch is not None
             vec, where = scratch(tile, spots[i], j)
             w.store("store", vec, where, f"acc_{i}_{j}")
+    pass_on(w)
 
 
 def _keeps_broadcasts(tile: Tile) -> bool:
@@ -110,11 +112,11 @@ def hoist(w: Writer, tile: Tile, load: Load, count: int) -> None:
                     continue
                 name = f"{load.operand}_held_{len(found)}"
                 found[where] = None
-                _load_side(w, tile, load, place, name)
+                load_side(w, tile, load, place, name)
                 w.held[where] = name
 
 
-def _load_side(w: Writer, tile: Tile, load: Load, place: Place, name: str) -> None:
+def load_side(w: Writer, tile: Tile, load: Load, place: Place, name: str) -> None:
     plan = tile.plan
     product_load(w, plan, load, place, name)
     if plan.dot is not None and plan.dot.flip and load is plan.a:
@@ -129,20 +131,29 @@ def _products(w: Writer, tile: Tile, uses: list) -> Callable:
     assert r is not None
     dot = "dotbits" if plan.dot.a == "bit" else "dot"
 
-    def key(load: Load, i: int, j: int, p: dict) -> object:
+    def key(load: Load, i: int, j: int, p: dict) -> Address:
         return address(plan, load, tile.place(spots[i], j, p))
 
     def side(load: Load, name: str) -> Callable:
         keys = [key(load, i, j, p) for i, j, p in uses]
-        slots = Slots(name, max(1, dict(plan.slots).get(load.operand, 1)), keys)
+        carried = sum(c.key.operand == load.operand for c in w.carried.values())
+        slots = Slots(name, max(1, dict(plan.slots).get(load.operand, 1) - carried), keys)
+        arriving, arrived = arrivals(w), set()
 
         def register(n: int) -> str:
             if keys[n] in w.held:
                 return w.held[keys[n]]
+            if keys[n] in w.carried:
+                return w.carried[keys[n]].name
             i, j, p = uses[n]
+            if keys[n] in arriving:
+                if keys[n] not in arrived:
+                    arrived.add(keys[n])
+                    load_side(w, tile, load, tile.place(spots[i], j, p), arriving[keys[n]])
+                return arriving[keys[n]]
             got, missing = slots.take(keys[n], n)
             if missing:
-                _load_side(w, tile, load, tile.place(spots[i], j, p), got)
+                load_side(w, tile, load, tile.place(spots[i], j, p), got)
             return got
 
         return register

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 from ..dsl.nest import Affine, Load
 from ..dsl.types import BY_DTYPE, SCALARS
-from .body import accumulate, hoist
+from .body import accumulate, hoist, load_side, reduction_points
 from .finish import finish, start
 from .place import Place, substitute
 from .plan import Level, RegisterPlan, hoist_level, sections
 from .program import Address, Memory, Program, Vec, operand_bytes
 from .tile import points
+from .window import slide
 from .writer import Writer
 
 SCRATCH = "scratch"
@@ -204,9 +205,14 @@ def _walk(
             moved = {**base, axis: base[axis].plus(Affine((), first))}
             _walk(w, plan, rest, moved, parallel, inner, mine, inside, hoists)
             continue
+        moved = {**base, axis: base[axis].plus(Affine.axis(var))}
+        innermost = all(x.step >= inside[x.axis] and not x.block for x in rest)
+        if plan.whole_window and not plan.in_memory and innermost and axis != parallel:
+            tile = Tile(plan, moved, _all(plan, mine))
+            slide(w, tile, reduction_points(tile), var, first, size, load_side)
         with w.loop(var, first, stop, size, axis == parallel, stop - size):
-            moved = {**base, axis: base[axis].plus(Affine.axis(var))}
             _walk(w, plan, rest, moved, parallel, inner, mine, inside, hoists)
+        w.carried = {}
     w.forget()
 
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ..dsl.nest import Affine
 from .program import Address, Arg, Fetch, Loop, Op, Statement, Vec
+
+if TYPE_CHECKING:
+    from .window import Carried
 
 
 class Writer:
@@ -23,6 +27,7 @@ class Writer:
         self._versions: dict[str, int] = {}
         self.vecs: dict[str, Vec] = {}
         self.ranges: dict[str, tuple[int, int]] = {}
+        self.carried: dict[Address, Carried] = {}  # see window.py; empty outside such a loop
         self.held: dict[
             object, str
         ] = {}  # address -> register, for loads hoisted out of the loops open now

@@ -30,7 +30,8 @@ def shown(array: np.ndarray) -> str:
 def _real(quantized: Quantized | None) -> str:
     if quantized is None:
         return ""
-    return f", real = {quantized.scale:g} * (q {-quantized.zero_point:+d})"
+    sign = "-" if quantized.zero_point > 0 else "+"
+    return f", real = {quantized.scale:g} * (q {sign} {abs(quantized.zero_point)})"
 
 
 def results(network: Network, outputs: np.ndarray, labels: np.ndarray | None, top: int) -> str:

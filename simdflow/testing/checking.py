@@ -16,11 +16,12 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from ..compiled import CompiledKernel
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import TargetError
 from ..dsl.nest import LoopNest
 from ..dsl.types import OperandType, bit
-from ..kernel import CompiledKernel, Kernel
+from ..kernel import Kernel
 from ..operands import Bits, PackedOperand
 from ..targets import Target, host_targets, target
 from .bounds import Near, bounds, is_exact, masked, within

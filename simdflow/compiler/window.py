@@ -1,0 +1,91 @@
+"""Window: registers that a sliding window takes along from one step of the innermost loop to the next.
+
+before   for ow: load x[ow], x[ow + 1], x[ow + 2]; ...
+after    load x[0], x[1];  for ow: use them; load x[ow + 2]; ...; what was x[ow + 1] is the next step's x[ow]
+
+YFlows' auxiliary input stationarity. The body is unrolled, so the names rotate; LLVM makes no moves of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..dsl.nest import Affine, Load
+from .place import address
+from .program import Address
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from .lower import Tile
+    from .place import Place
+
+
+@dataclass(frozen=True)
+class Carried:
+    """One register: its name, what it holds in this step, and what it must hold in the next."""
+
+    name: str
+    key: Address
+    following: Address
+
+
+LoadSide = Callable[[Writer, "Tile", Load, "Place", str], None]
+
+
+def slide(
+    w: Writer, tile: Tile, points: list[dict[str, int]], var: str, start: int, step: int, load_side: LoadSide
+) -> None:
+    """Before the loop over `var`: choose what is carried, as many registers as the dataflow allows, and load it."""
+    plan = tile.plan
+    wanted = dict(plan.flow.auxiliary)
+    for load in (plan.a, plan.b):
+        if load is None or wanted.get(load.operand, 0) < 2:
+            continue
+        places = {}
+        for p in points:
+            for spot in tile.spots:
+                for j in range(tile.vectors):
+                    place = tile.place(spot, j, p)
+                    places.setdefault(address(plan, load, place), place)
+        along = [k for k in places if var in k.offset.axes]
+        pairs = [(k, _moved(k, var, step)) for k in along]
+        kept = [(k, n) for k, n in pairs if n in places][: wanted[load.operand] - 1]
+        for i, (key, following) in enumerate(kept):
+            name = f"{load.operand}_kept_{i}"
+            place = places[key]
+            first = replace(place, at={a: _fixed(v, var, start) for a, v in place.at.items()})
+            load_side(w, tile, load, first, name)
+            w.carried[key] = Carried(name, key, following)
+
+
+def arrivals(w: Writer) -> dict[Address, str]:
+    """What this step loads for the next one, and the registers it stays in."""
+    fresh = [c.following for c in w.carried.values() if c.following not in w.carried]
+    return {key: f"{key.operand}_next_{i}" for i, key in enumerate(fresh)}
+
+
+def pass_on(w: Writer) -> None:
+    """At the end of the body: every carried register gets what the next step expects in it, all at once."""
+    arriving = arrivals(w)
+    moves = []
+    for c in w.carried.values():
+        if c.following in w.carried:
+            source = w.carried[c.following].name
+            source = w.assign(f"{source}_old", "copy", w.vecs[source], source)
+        else:
+            source = arriving[c.following]
+        moves.append((c.name, source))
+    for name, source in moves:
+        w.assign(name, "copy", w.vecs[source], source)
+
+
+def _moved(key: Address, var: str, step: int) -> Address:
+    """The address one step of `var` further on."""
+    return replace(key, offset=key.offset.plus(Affine((), key.offset.coefficient(var) * step)))
+
+
+def _fixed(value: Affine, var: str, start: int) -> Affine:
+    c = value.coefficient(var)
+    return value.plus(Affine.axis(var).times(c), -1).plus(Affine((), c * start))
