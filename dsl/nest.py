@@ -7,154 +7,40 @@ of Python text, registers or machine code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from .index import ZERO, Affine, Arith, Dim, Quotient, Size, integer, resolve, size
 from .types import OperandType, Scalar
 
-
-@dataclass(frozen=True)
-class Dim:
-    """`operand.shape[axis]`, before bind. `operand == ""` is a keyword constant called `name`."""
-
-    operand: str
-    axis: int = 0
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.operand}.shape[{self.axis}]" if self.operand else self.name
-
-
-@dataclass(frozen=True)
-class Arith:
-    """`a op b` of sizes, before bind; op is one of `+ - * // %`."""
-
-    op: str
-    a: Size
-    b: Size
-
-    def __str__(self) -> str:
-        return f"({self.a} {self.op} {self.b})"
-
-
-Size = int | Dim | Arith
-
-_FOLD: Mapping[str, Callable[[int, int], int]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "//": lambda a, b: a // b,
-    "%": lambda a, b: a % b,
-}
-
-
-def size(op: str, a: Size, b: Size) -> Size:
-    """`a op b`, folded when both are integers or when it changes nothing."""
-    if isinstance(a, int) and isinstance(b, int):
-        return _FOLD[op](a, b)
-    if (op in "+-" and b == 0) or (op in ("*", "//") and b == 1):
-        return a
-    if (op == "+" and a == 0) or (op == "*" and a == 1):
-        return b
-    if op == "*" and (a == 0 or b == 0):
-        return 0
-    return Arith(op, a, b)
-
-
-def resolve(value: Size, known: Callable[[Dim], int]) -> int:
-    """The integer a size stands for; `known` answers for shapes and constants. ZeroDivisionError is the caller's."""
-    if isinstance(value, int):
-        return value
-    if isinstance(value, Dim):
-        return known(value)
-    return _FOLD[value.op](resolve(value.a, known), resolve(value.b, known))
-
-
-@dataclass(frozen=True)
-class Quotient:
-    """`inner // divisor` or `inner % divisor` as one term of an index (groups)."""
-
-    op: str
-    inner: Affine
-    divisor: Size
-
-    def __str__(self) -> str:
-        plain = str(self.inner) in self.inner.axes
-        return f"{self.inner if plain else f'({self.inner})'} {self.op} {self.divisor}"
-
-
-@dataclass(frozen=True)
-class Affine:
-    """`const + sum(coefficient * term)`: an index. A term is an axis name or a Quotient; terms are in order of writing."""
-
-    terms: tuple[tuple[str | Quotient, Size], ...] = ()
-    const: Size = 0
-
-    @staticmethod
-    def axis(name: str) -> Affine:
-        return Affine(((name, 1),), 0)
-
-    def plus(self, other: Affine, sign: int = 1) -> Affine:
-        terms = dict(self.terms)
-        for term, c in other.terms:
-            terms[term] = size("+", terms.get(term, 0), size("*", c, sign))
-        kept = tuple((t, c) for t, c in terms.items() if c != 0)
-        return Affine(kept, size("+", self.const, size("*", other.const, sign)))
-
-    def times(self, factor: Size) -> Affine:
-        if factor == 0:
-            return Affine()
-        terms = tuple((t, size("*", c, factor)) for t, c in self.terms)
-        return Affine(terms, size("*", self.const, factor))
-
-    @property
-    def axes(self) -> frozenset[str]:
-        """The axes it mentions, inside quotients too."""
-        found: set[str] = set()
-        for t, _ in self.terms:
-            found |= {t} if isinstance(t, str) else t.inner.axes
-        return frozenset(found)
-
-    def coefficient(self, axis: str) -> int:
-        """The coefficient of an axis outside quotients (bound sizes only)."""
-        return sum(int(c) for t, c in self.terms if t == axis)  # type: ignore[arg-type, misc]
-
-    def at(self, point: Mapping[str, int]) -> int:
-        """The value at a point (bound sizes only)."""
-        total = int(self.const)  # type: ignore[arg-type]
-        for t, c in self.terms:
-            if isinstance(t, str):
-                v = point[t]
-            else:
-                v = _FOLD[t.op](t.inner.at(point), int(t.divisor))  # type: ignore[arg-type]
-            total += int(c) * v  # type: ignore[arg-type]
-        return total
-
-    def bounds(self, extents: Mapping[str, int]) -> tuple[int, int]:
-        """The smallest and the largest value over all points (bound; exact without quotients, else an enclosure)."""
-        low = high = int(self.const)  # type: ignore[arg-type]
-        for t, c in self.terms:
-            if isinstance(t, str):
-                a, b = 0, extents[t] - 1
-            else:
-                a, b = t.inner.bounds(extents)
-                d = int(t.divisor)  # type: ignore[arg-type]
-                if t.op == "//":
-                    a, b = a // d, b // d
-                else:
-                    a, b = (a % d, b % d) if a // d == b // d else (0, d - 1)
-            k = int(c)  # type: ignore[arg-type]
-            low, high = low + min(k * a, k * b), high + max(k * a, k * b)
-        return low, high
-
-    def __str__(self) -> str:
-        parts = []
-        for t, c in self.terms:
-            shown = str(t) if isinstance(t, str) else f"({t})"
-            parts.append(shown if c == 1 else f"{shown}*{c}")
-        if self.const != 0 or not parts:
-            parts.append(str(self.const))
-        return " + ".join(parts).replace(" + -", " - ")
+__all__ = [
+    "INFIX",
+    "ZERO",
+    "Affine",
+    "Arith",
+    "Axis",
+    "Call",
+    "Cast",
+    "Const",
+    "Dim",
+    "Expr",
+    "Let",
+    "Load",
+    "Lookup",
+    "LoopNest",
+    "Operand",
+    "Origin",
+    "Quotient",
+    "Reduction",
+    "Ref",
+    "Size",
+    "Store",
+    "integer",
+    "resolve",
+    "rewrite",
+    "size",
+    "walk",
+]
 
 
 @dataclass(frozen=True)
@@ -271,7 +157,7 @@ class Axis:
     extent: Size
     kind: str = "grid"
     of: str = ""
-    row: Affine = Affine()
+    row: Affine = ZERO
 
     def __str__(self) -> str:
         where = f" in nonzeros({self.of}, {self.row})" if self.kind == "nonzeros" else ""
@@ -376,14 +262,14 @@ class LoopNest:
     @property
     def extents(self) -> dict[str, int]:
         """Axis -> extent (bound nests only)."""
-        return {a.name: int(a.extent) for a in self.axes}  # type: ignore[arg-type]
+        return {a.name: integer(a.extent) for a in self.axes}
 
     @property
     def macs(self) -> int:
         """Points of the whole iteration space (of the nonzeros only, for a compressed axis)."""
         total = 1
         for a in self.axes:
-            total *= 1 if a.kind == "nonzeros" else int(a.extent)  # type: ignore[arg-type]
+            total *= 1 if a.kind == "nonzeros" else integer(a.extent)
         for a in self.axes:
             if a.kind == "nonzeros":
                 rows = math.prod(self.extents[r] for r in a.row.axes) or 1

@@ -27,6 +27,10 @@ from .quantization import (
 from .window import Padding, Pair, is_size, nonempty, rank, typed, window
 
 
+# The largest promise about a requantization factor; an i32 times it, rounded to f32, fits i32.
+FRACTION = 0.99
+
+
 @dataclass(frozen=True)
 class Numbers:
     """The options that all products have: what values mean, and how the kernel is made."""
@@ -130,7 +134,7 @@ def _product(
     else:
         start = starts(name, w.array, added, n.x_q.zero_point if n.x_q else 0, x.scalar)
     made = finish.nest.specialize(
-        **dict(zip(finish.inputs, map(described, (start, *finish.arrays)), strict=True)),
+        **dict(zip(finish.inputs, map(promised, (start, *finish.arrays)), strict=True)),
         **constants,
         **finish.constants,
         x=x,
@@ -140,6 +144,13 @@ def _product(
         dataflow=n.dataflow,
     )
     return Step(made, ("x", w, start, *finish.arrays))
+
+
+def promised(a: np.ndarray) -> OperandType:
+    """The type of a constant array; of scales that are all below 1, with that promise."""
+    kind = described(a)
+    below_one = kind.scalar == f32 and a.size and 0 <= a.min() and a.max() < FRACTION
+    return replace(kind, low=0.0, high=FRACTION) if below_one else kind
 
 
 def _reshaped(w: PackedOperand, shape: tuple[int, ...]) -> PackedOperand:

@@ -265,6 +265,26 @@ def _seen(array: np.ndarray, view: tuple[int, ...] | None) -> np.ndarray:
     return array if view is None else array.reshape(view)
 
 
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A prepared step: `call(*inputs, target)` with the inputs `reads`; target None is the result,
+    seen in the shape `view`.
+    """
+
+    call: Callable[..., bool]
+    reads: tuple[int, ...]
+    target: np.ndarray | None
+    view: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What one thread has of a layer: the buffers between the kernels, and its steps."""
+
+    buffers: Mapping[str, np.ndarray]
+    runs: tuple[Run, ...] | None
+
+
 class Ready:
     """A layer with its kernels at hand and the buffers between them, one set for each thread."""
 
@@ -273,32 +293,53 @@ class Ready:
         self._inputs = tuple(layer.inputs.items())
         self._shape, self._dtype = layer.out.shape, layer.out.scalar.dtype
         self._local = threading.local()
-        self._straight = self._prepared()
-
-    def _prepared(self) -> Callable[..., bool] | None:
-        """The one kernel of the layer with its constants fixed, if it reads the inputs as they
-        are.
-        """
-        if len(self.layer.steps) != 1:
-            return None
-        (step,) = self.layer.steps
-        names = [name for name, _ in self._inputs]
-        if [o for o in step.operands if type(o) is str] != names:
-            return None
-        return step.kernel.prepared(*(None if type(o) is str else o for o in step.operands))
 
     def __call__(self, operands: tuple[Any, ...], out: np.ndarray | None) -> np.ndarray:
         result = np.empty(self._shape, self._dtype) if out is None else self._checked(out)
+        runs = self._mine().runs
         # Seen in another shape, an array in another order is a copy: not what is to be written.
-        if self._straight is not None and (out is None or out.flags.c_contiguous):
-            view = self.layer.steps[0].view
-            arrays = [
-                a if type(a) is not np.ndarray or a.shape == shape else a.reshape(shape)
-                for a, (_, shape) in zip(operands, self._inputs, strict=False)
-            ]
-            if self._straight(*arrays, result if view is None else result.reshape(view)):
-                return result
-        return self._slowly(operands, result, out is not None)
+        if runs is None or (out is not None and not out.flags.c_contiguous):
+            return self._slowly(operands, result, out is not None)
+        inputs = [
+            a if type(a) is not np.ndarray or a.shape == shape else a.reshape(shape)
+            for a, (_, shape) in zip(operands, self._inputs, strict=False)
+        ]
+        for run in runs:
+            target = run.target
+            if target is None:
+                target = result if run.view is None else result.reshape(run.view)
+            if not run.call(*(inputs[i] for i in run.reads), target):
+                return self._slowly(operands, result, out is not None)
+        return result
+
+    def _mine(self) -> Held:
+        """The buffers and prepared steps of this thread."""
+        held: Held | None = getattr(self._local, "held", None)
+        if held is None:
+            buffers = {b.name: b.make() for b in self.layer.buffers}
+            held = self._local.held = Held(buffers, self._runs(buffers))
+        return held
+
+    def _runs(self, buffers: Mapping[str, np.ndarray]) -> tuple[Run, ...] | None:
+        """The steps with everything fixed but inputs and result; None if a kernel does not take
+        arrays as they are.
+        """
+        names = [name for name, _ in self._inputs]
+        runs = []
+        for step in self.layer.steps:
+            free = [o for o in step.operands if type(o) is str and o in names]
+            given = (
+                o if type(o) is not str else None if o in names else buffers[o]
+                for o in step.operands
+            )
+            call = step.kernel.prepared(*given)
+            if call is None:
+                return None
+            target = buffers.get(step.out)
+            if target is not None:
+                target = _seen(target, step.view)
+            runs.append(Run(call, tuple(names.index(o) for o in free), target, step.view))
+        return tuple(runs)
 
     def _slowly(
         self, operands: tuple[Any, ...], result: np.ndarray, given: bool
@@ -313,7 +354,7 @@ class Ready:
                 f"{self.op}: out overlaps an input; an output must be memory of its own. Pass "
                 "another array."
             )
-        values: dict[Any, np.ndarray] = {b.name: a for b, a in self._buffers()}
+        values: dict[Any, np.ndarray] = dict(self._mine().buffers)
         values["out"] = target
         for (name, shape), a in zip(self._inputs, inputs, strict=True):
             values[name] = a if a.shape == shape else a.reshape(shape)
@@ -345,14 +386,6 @@ class Ready:
                 call()
 
         return run
-
-    def _buffers(self) -> list[tuple[Buffer, np.ndarray]]:
-        if not self.layer.buffers:
-            return []
-        found: list[tuple[Buffer, np.ndarray]] | None = getattr(self._local, "buffers", None)
-        if found is None:
-            found = self._local.buffers = [(b, b.make()) for b in self.layer.buffers]
-        return found
 
     def _checked(self, out: np.ndarray) -> np.ndarray:
         if not isinstance(out, np.ndarray) or out.shape != self._shape or out.dtype != self._dtype:

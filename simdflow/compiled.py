@@ -88,10 +88,10 @@ class CompiledKernel:
         """Registers, spills, instructions and bytes per multiply-accumulate; with `seconds` (of one call) and `peak`
         (multiply-accumulates a second, from `simdflow.peaks`) the rate and the fraction of the peak.
         """
-        plain = tuple(
+        unpacked = tuple(
             p.operand for p in self.plan.packings if self._types[p.operand].storage != "packed"
         )
-        return report(self.plan, self.program, self.asm(), seconds, peak, plain)
+        return report(self.plan, self.program, self.asm(), seconds, peak, unpacked)
 
     # Calling.
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from .compiler.choose import fused_run, group_options
+from .compiler.complete import compressed_rows, default_lanes, lanes_of, quotient_axes
 from .compiler.flatten import flatten, value_operands
-from .compiler.plan import compressed_rows, default_lanes, lanes_of, plan, quotient_axes
+from .compiler.plan import plan
 from .compiler.tile import tile_keys
 from .dsl.dataflow import Dataflow
 from .dsl.errors import DataflowError

@@ -13,11 +13,12 @@ from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
 from ..dsl.nest import LoopNest
 from ..targets import Target
+from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
 from .cost import cost
 from .flatten import flatten, fusing_refused, value_operands
 from .flatten import fuse_named as flatten_again
 from .lower import lower
-from .plan import bit_axis, compressed_rows, default_lanes, lanes_of, plan
+from .plan import plan
 from .tile import tile_keys
 
 LOWERED = 6  # candidates that are lowered and counted; the rest are ranked by arithmetic alone

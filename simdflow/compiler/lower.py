@@ -19,8 +19,9 @@ from ..dsl.nest import Affine, Load
 from ..dsl.types import BY_DTYPE, SCALARS
 from .body import accumulate, hoist, load_side, reduction_points
 from .finish import finish, start
+from .levels import Level, sections
 from .place import Place, substitute
-from .plan import Level, RegisterPlan, hoist_level, sections
+from .plan import RegisterPlan, hoist_level
 from .program import Address, Memory, Program, Vec, operand_bytes
 from .tile import points
 from .window import slide

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import ops
 from ..compiler.packing import aligned
+from ..dsl import loops as sf
 from ..dsl.errors import ModelError, OperandError
-from ..operands import pack
+from ..kernel import kernel
+from ..operands import pack, type_of
 from ..targets import Target
 from ..targets import target as choose
 from . import tflite_support
@@ -307,12 +308,28 @@ def _pad(layer: _Layer) -> _Built:
     return call, 0, ""
 
 
+@kernel
+def permuted(x, out, *, step_a=1, step_b=1, step_c=1, step_d=1):
+    """out[a,b,c,d] = x[a*step_a + b*step_b + c*step_c + d*step_d]: axes in another order."""
+    for a, b, c, d in sf.grid(out.shape):
+        out[a, b, c, d] = x[a * step_a + b * step_b + c * step_c + d * step_d]
+
+
 def _transpose(layer: _Layer) -> _Built:
-    """Moves elements and computes nothing, so a copy by numpy will do."""
     axes = tuple(int(a) for a in layer.x[1])
-    if layer.x[0].transpose(axes).shape != layer.out.shape:
-        raise ValueError(f"{layer.x[0].shape} transposed by {axes} is not {layer.out.shape}")
-    return partial(np.copyto, layer.out, layer.x[0].transpose(axes)), 0, str(list(axes))
+    x, out = layer.x[0], layer.out
+    if len(axes) > 4 or x.transpose(axes).shape != out.shape:
+        raise ValueError(f"{x.shape} transposed by {axes} is not {out.shape}, of at most 4 axes")
+    missing = 4 - len(axes)
+    steps = [0] * missing + [s // x.itemsize for s in x.transpose(axes).strides]
+    flat, whole = x.reshape(-1), out.reshape((1,) * missing + out.shape)
+    compiled = permuted.specialize(
+        x=type_of(flat),
+        out=type_of(whole),
+        target=layer.target,
+        **dict(zip(("step_a", "step_b", "step_c", "step_d"), steps, strict=True)),
+    )
+    return compiled.bind(x=flat, out=whole), 0, str(list(axes))
 
 
 def _reshape(layer: _Layer) -> _Built:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from ..compiler.complete import lanes_of
 from ..compiler.flatten import flatten, fusing_refused, value_operands
-from ..compiler.plan import lanes_of, plan
+from ..compiler.plan import plan
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
 from ..dsl.nest import Call, LoopNest

@@ -1,0 +1,172 @@
+"""Product: the reduction as a product of two operands: the instruction that computes it, and the operands' order.
+
+Finds the dot-product row of the target, which operands are worth packing, and whether neighbouring outputs share a
+group. Writes no code and moves no data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..dsl.dataflow import Dataflow
+from ..dsl.errors import DataflowError
+from ..dsl.nest import Load, LoopNest
+from ..dsl.types import SCALARS
+from ..targets import Target
+from ..targets.base import Dot
+from .flatten import value_operands
+from .packing import Packing
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Neighbouring outputs share one group of a sliding window (depthwise: 4 pixels hold two windows of 3).
+
+    Output `count*i + k` along `axis` reads the group of output `count*i`, with weights that begin `k*stride` later;
+    the packed operand has `count` versions of itself.
+    """
+
+    axis: str
+    count: int
+    stride: int
+
+
+def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, Load] | None:
+    """The dot-product row for the reduction, and its loads in the row's order; None when it is no plain product."""
+    r, group_axis = nest.reduction, flow.group
+    if r is None or r.combine != "add":
+        return None
+    loads = value_operands(r.value)
+    if loads is None:
+        return None
+    a, b = loads
+    names = [nest.type_of(x.operand).scalar.name for x in (a, b)]
+    if r.scalar.is_float != SCALARS[names[0]].is_float:
+        return None
+    lanes_reduced = flow.lanes not in {x.name for x in nest.grid}
+    for x, y, (s, t) in ((a, b, names), (b, a, names[::-1])):
+        for group in target.groups(s, t, r.scalar.name) if group_axis else (1,):
+            row = target.dot(s, t, r.scalar.name, group)
+            mentioned = all(group_axis in z.index[-1].axes for z in (a, b))
+            if (
+                row
+                and row.flip
+                and (lanes_reduced or not packable(nest, y) or flow.lanes not in y.index[-1].axes)
+            ):
+                continue
+            in_order = flow.lanes != group_axis or all(
+                z.index[-1].coefficient(group_axis) == 1 or packable(nest, z) for z in (a, b)
+            )
+            if names == ["bit", "bit"] and any(
+                z.index[-1].coefficient(group_axis) != 1 for z in (a, b)
+            ):
+                continue
+            if row and group > 1 and mentioned and in_order:
+                return row, x, y
+    if names == ["bit", "bit"]:
+        raise DataflowError(
+            f"{nest.name}: group={group_axis!r} cannot sum bits; the group of a product of bits is the axis along "
+            f"which both operands are packed (their last one). Give that axis as group."
+        )
+    order = (b, a) if names[0] == "i8" and names[1] == "u8" else (a, b)
+    return Dot(*(nest.type_of(x.operand).scalar.name for x in order), r.scalar.name, 1), *order
+
+
+def packable(nest: LoopNest, load: Load) -> bool:
+    """An operand is worth bringing into the kernel's order: packed once by the user or read again for some axis of the
+    output; and it can be: one axis a term (no window), every element at one place."""
+    t = nest.type_of(load.operand)
+    if t.storage == "csr" or any(not isinstance(term, str) for term, _ in load.index[-1].terms):
+        return False
+    if sum(x.operand == load.operand for x in nest.loads()) > 1:
+        return False
+    extents = nest.extents
+    terms = sorted((int(c), extents[a]) for a, c in load.index[-1].terms)  # type: ignore[index,arg-type]
+    reach = 1
+    for c, n in terms:
+        if c < reach:
+            return False
+        reach = c * (n - 1) + reach
+    grid = {a.name for a in nest.grid if extents[a.name] > 1}
+    return t.storage == "packed" or not grid <= load.index[-1].axes
+
+
+def shift_of(
+    nest: LoopNest, flow: Dataflow, group: int, loads: tuple[Load | None, Load | None]
+) -> Shift | None:
+    """The axis along which outputs can share a group: the window slides along the group axis, inside one group."""
+    a, b = loads
+    n = nest.extents.get(flow.group, 0)
+    if (
+        a is None
+        or b is None
+        or group < 3
+        or not 1 < n < group
+        or dict(flow.unroll).get(flow.group, group) > group
+    ):
+        return None
+    for moving, still in ((a, b), (b, a)):
+        index = moving.index[-1]
+        one = index.coefficient(flow.group)
+        if (
+            one <= 1
+            or not packable(nest, still)
+            or packable(nest, moving)
+            or flow.lanes not in index.axes
+        ):
+            continue
+        for axis, size in flow.tile:
+            along = index.coefficient(axis)
+            if axis == flow.lanes or along <= 0 or along % one or axis in still.index[-1].axes:
+                continue
+            count = (group - n) // (along // one) + 1
+            if (
+                count > 1
+                and size % count == 0
+                and nest.extents[axis] >= count
+                and axis not in dict(flow.block)
+            ):
+                return Shift(axis, count, along // one)
+    return None
+
+
+def packings_of(nest, flow, lanes, group, levels, dot, b, shift) -> tuple[Packing, ...]:
+    """Operands of the product that are worth, or need, the kernel's own order."""
+    if dot is None:
+        return ()
+    found = []
+    r = nest.reduction
+    loads = value_operands(r.value)
+    order = [x.axis for x in levels if not x.block]
+    for load in loads:
+        index = load.index[-1]
+        if not packable(nest, load):
+            continue
+        needs = flow.lanes in index.axes or (group > 1 and index.coefficient(flow.group) != 1)
+        reduced = flow.lanes in {a.name for a in r.axes}
+        in_order = index.coefficient(flow.lanes) == 1 and (group == 1 or flow.lanes == flow.group)
+        if not needs or (reduced and in_order):
+            continue
+        axes = [a for a in order if a in index.axes and a != flow.lanes]
+        vector = lanes * (group if flow.lanes == flow.group else 1)
+        tile = vector if reduced else dict(flow.tile)[flow.lanes]
+        found.append(
+            Packing(
+                operand=load.operand,
+                scalar=nest.type_of(load.operand).scalar.name,
+                lane=flow.lanes if flow.lanes in index.axes else "",
+                lane_extent=nest.extents[flow.lanes] if flow.lanes in index.axes else 1,
+                lanes=lanes,
+                tile=tile,
+                group=group,
+                group_axis=flow.group if group > 1 else "",
+                axes=tuple((a, nest.extents[a]) for a in axes),
+                coefficients=tuple((a, index.coefficient(a)) for a in sorted(index.axes)),
+                start=int(index.const),
+                reduced=tuple(a.name for a in r.axes),
+                sums=bool(dot.flip and b is not None and b.operand == load.operand),
+                shifts=shift.count if shift else 1,
+                shift_stride=shift.stride if shift else 0,
+            )
+        )
+    return tuple(found)
