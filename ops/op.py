@@ -116,8 +116,7 @@ class Op:
 
     def __call__(self, *operands: Any, out: np.ndarray | None = None, **options: Any) -> Any:
         try:
-            key = (*map(_key, operands, range(-self._inputs, 9)), *options.items())
-            ready = self._ready.get(key)
+            ready = self._ready.get(_key(operands, self._inputs, options))
         except (TypeError, AttributeError):
             ready = None
         if ready is None:
@@ -182,26 +181,18 @@ class Op:
                 return a.__simdflow_op__(
                     self, operands, options if out is None else options | {"out": out}
                 )
-        given = self._keyed(operands, options)
+        given = operands, options
         operands, options = self._bound(operands, options)
-        key = self._keyed(operands, options)
-        ready = self._ready.get(key) if key is not None else None
-        if ready is None:
-            ready = Ready(self.name, self._names, self._planned(operands, options, False))
-        for k in {given, key} - {None}:
-            if len(self._ready) >= KEPT:
-                self._ready.pop(next(iter(self._ready)), None)
-            self._ready[k] = ready
+        ready = Ready(self.name, self._names, self._planned(operands, options, False))
+        for keyed in (given, (operands, options)):
+            try:
+                key = _key(keyed[0], self._inputs, keyed[1])
+                if len(self._ready) >= KEPT:
+                    self._ready.pop(next(iter(self._ready)), None)
+                self._ready[key] = ready
+            except (TypeError, AttributeError):
+                continue  # something in the call may change or cannot be compared
         return ready(operands, out)
-
-    def _keyed(self, operands: Any, options: dict[str, Any]) -> Any:
-        """The key of a prepared call; None when something in it may change or cannot be compared."""
-        try:
-            key = (*map(_key, operands, range(-self._inputs, 9)), *options.items())
-            hash(key)
-        except (TypeError, AttributeError):
-            return None
-        return key
 
     def _planned(self, operands: Any, options: dict[str, Any], fixed: bool) -> Layer:
         """The layer for operands: inputs stand for their types, weights are packed."""
@@ -221,19 +212,24 @@ def op(shape: Callable[..., OperandType], inputs: int = 1) -> Callable[[Callable
     return lambda plan: Op(plan, shape, inputs)
 
 
-def _key(a: Any, place: int) -> Any:
+def _key(operands: Any, inputs: int, options: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a prepared call depends on: types of inputs, packed operands themselves, the bytes of
-    small arrays.
+    small arrays, options. TypeError or AttributeError when there is no such key.
     """
-    if type(a) is np.ndarray:
-        if place < 0:
-            return a.shape, a.dtype
-        if a.nbytes <= KEYED_BYTES:
-            return a.shape, a.dtype, a.tobytes()
-        raise TypeError
-    if a is None or type(a) is PackedOperand:
-        return a
-    return a.type
+    return (
+        *[(a.shape, a.dtype) for a in operands[:inputs]],
+        *[
+            a if a is None or type(a) is PackedOperand else _content(a)
+            for a in operands[inputs:]
+        ],
+        *options.items(),
+    )
+
+
+def _content(a: Any) -> tuple[Any, ...]:
+    if type(a) is not np.ndarray or a.nbytes > KEYED_BYTES:
+        raise TypeError(f"{type(a).__name__} is no key")
+    return a.shape, a.dtype, a.tobytes()
 
 
 def described(a: Any, fixed: bool = False) -> OperandType:
@@ -267,12 +263,12 @@ def _seen(array: np.ndarray, view: tuple[int, ...] | None) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A prepared step: `call(*inputs, target)` with the inputs `reads`; target None is the result,
-    seen in the shape `view`.
+    """A prepared step: `call(*inputs, target)` with the inputs `reads` (None: all); target None is
+    the result, seen in the shape `view`.
     """
 
     call: Callable[..., bool]
-    reads: tuple[int, ...]
+    reads: tuple[int, ...] | None
     target: np.ndarray | None
     view: tuple[int, ...] | None
 
@@ -293,10 +289,11 @@ class Ready:
         self._inputs = tuple(layer.inputs.items())
         self._shape, self._dtype = layer.out.shape, layer.out.scalar.dtype
         self._local = threading.local()
+        self._shared = None if layer.buffers else self._mine()
 
     def __call__(self, operands: tuple[Any, ...], out: np.ndarray | None) -> np.ndarray:
         result = np.empty(self._shape, self._dtype) if out is None else self._checked(out)
-        runs = self._mine().runs
+        runs = (self._shared or self._mine()).runs
         # Seen in another shape, an array in another order is a copy: not what is to be written.
         if runs is None or (out is not None and not out.flags.c_contiguous):
             return self._slowly(operands, result, out is not None)
@@ -308,7 +305,8 @@ class Ready:
             target = run.target
             if target is None:
                 target = result if run.view is None else result.reshape(run.view)
-            if not run.call(*(inputs[i] for i in run.reads), target):
+            reads = inputs if run.reads is None else [inputs[i] for i in run.reads]
+            if not run.call(*reads, target):
                 return self._slowly(operands, result, out is not None)
         return result
 
@@ -338,7 +336,8 @@ class Ready:
             target = buffers.get(step.out)
             if target is not None:
                 target = _seen(target, step.view)
-            runs.append(Run(call, tuple(names.index(o) for o in free), target, step.view))
+            reads = None if free == names else tuple(names.index(o) for o in free)
+            runs.append(Run(call, reads, target, step.view))
         return tuple(runs)
 
     def _slowly(

@@ -26,7 +26,7 @@ from .dsl.dataflow import Dataflow
 from .dsl.errors import OperandError
 from .dsl.nest import LoopNest
 from .dsl.types import OperandType
-from .operands import Bits, PackedOperand, pack
+from .operands import check_range, Bits, PackedOperand, pack
 
 
 class CompiledKernel:
@@ -117,10 +117,20 @@ class CompiledKernel:
         artifact, _ = self._native
         kind = artifact.out_type
         simple = [m.role in ("in", "out", "packed", "sums") for m in artifact.memories]
-        ranged = any((t.low, t.high) != (t.scalar.low, t.scalar.high) for t in self._types.values())
         order = [m.operand for m in artifact.memories if m.role != "sums"]
-        straight = all(simple) and not ranged and order == [*self._inputs, self._out]
+        straight = all(simple) and order == [*self._inputs, self._out]
         return stored_shape(kind), stored_dtype(kind), kind.scalar.kind == "b", straight
+
+    @cached_property
+    def _promised(self) -> frozenset[str]:
+        """Operands whose type promises a range: a plain array is checked on every call."""
+        types = self._types.items()
+        return frozenset(n for n, t in types if (t.low, t.high) != (t.scalar.low, t.scalar.high))
+
+    def _keeps_promise(self, name: str, a: Operand) -> bool:
+        """Whether an operand's own type makes the promise, so that its values need no look."""
+        t = self._types[name]
+        return type(a) is PackedOperand and t.low <= a.type.low and a.type.high <= t.high
 
     def _slot(self, m: Memory) -> Slot:
         dtype = np.dtype("u1") if m.scalar.kind == "b" else m.scalar.dtype
@@ -132,6 +142,9 @@ class CompiledKernel:
 
     def __call__(self, *operands: Operand, out: Operand = None) -> Any:
         shape, dtype, bits, straight = self._shape
+        if self._promised:
+            given = dict(zip(self._inputs, operands, strict=False))
+            straight &= all(self._keeps_promise(n, given[n]) for n in self._promised if n in given)
         if straight and not bits:
             result = np.empty(shape, dtype) if out is None else out
             parts: list[Any] = []
@@ -261,8 +274,10 @@ class CompiledKernel:
         parts: list[Any] = []
         for name, a in zip(self._inputs, operands, strict=True):
             packing = self._packing.get(name)
-            if a is None and packing is None:
+            if a is None and packing is None and name not in self._promised:
                 continue
+            if name in self._promised and isinstance(a, np.ndarray):
+                check_range(self._name, name, a, self._types[name])
             if type(a) is PackedOperand:
                 parts += a.parts(packing) if packing is not None else [a.array]
             elif type(a) is np.ndarray and packing is None:

@@ -102,7 +102,21 @@ def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
             f"{nest.name}: lanes={lanes!r} is divided in an index by a number that does not divide its extent "
             f"{extents[lanes]}; lanes step evenly. Use another axis."
         )
+    if not _whole_bytes(nest, lanes):
+        raise DataflowError(
+            f"{nest.name}: lanes={lanes!r} is not the axis along which the bits of {nest.out.name} are packed, so that "
+            f"a vector would store parts of bytes. Use {default_lanes(nest)!r}."
+        )
     return replace(flow, anchor=anchor, width=width, lanes=lanes)
+
+
+def _whole_bytes(nest: LoopNest, lanes: str) -> bool:
+    """Whether a vector of an output of bits is whole bytes: it runs along the packed axis, nothing else does."""
+    if nest.type_of(nest.out.name).scalar.kind != "b":
+        return True
+    index = nest.store.index[-1]
+    others = (c for term, c in index.terms if term != lanes)
+    return index.coefficient(lanes) == 1 and all(isinstance(c, int) and c % 8 == 0 for c in others)
 
 
 def bit_axis(nest: LoopNest) -> str:
@@ -121,8 +135,9 @@ def default_lanes(nest: LoopNest) -> str:
     index = nest.store.index[-1]
     barred = quotient_axes(nest) | compressed_rows(nest)
     free = [a.name for a in nest.grid if a.name not in barred] or [a.name for a in nest.grid]
+    bits = nest.type_of(nest.out.name).scalar.kind == "b"
     for name in free:
-        if index.coefficient(name) == 1 and extents[name] > 1:
+        if index.coefficient(name) == 1 and (extents[name] > 1 or bits):
             return name
     plain = [a for a in nest.axes if a.kind == "reduce"]
     if plain and all(extents[a.name] == 1 for a in nest.grid):

@@ -306,7 +306,7 @@ def check(
     examples: int = 40,
     compiled: int = 4,
     targets: Iterable[str | Target] | None = None,
-    most: int = 3000,
+    most: int = 4000,
     seed: int | None = None,
     **given: Any,
 ) -> None:

@@ -7,6 +7,7 @@ indices reach, so operands always fit each other. Runs no kernel.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -32,6 +33,8 @@ FILLS: tuple[Fill, ...] = ("ones", "random", "extremes")
 # What is tried for an operand whose element type is not given.
 CANDIDATES = tuple(SCALARS[name] for name in ("f32", "i8", "u8", "i32", "i16", "bit"))
 TABLE = 256
+# How long an axis is drawn at the most: in a window, along the last dimension, elsewhere.
+WINDOW, LONG, SHORT = 3, 40, 6
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def dense(given: Any) -> np.ndarray:
 
 
 @st.composite
-def problems(draw: st.DrawFn, kernel: Kernel, *, most: int = 3000, **given: Any) -> Problem:
+def problems(draw: st.DrawFn, kernel: Kernel, *, most: int = 4000, **given: Any) -> Problem:
     """Problems of a kernel; each keyword names an operand, a constant or an axis of its nest.
 
         problems(conv2d, x=sf.u8, w=[sf.i8, sf.i8.range(-7, 7)], stride=[1, 2], kh=3, ic=(1, 40))
@@ -174,23 +177,18 @@ def problems(draw: st.DrawFn, kernel: Kernel, *, most: int = 3000, **given: Any)
         found = accepted(kernel, tuple(kinds.items()), tuple(constants.items()))
         kinds |= dict(draw(st.sampled_from(found)))
 
-    room = most
-
-    def extent(name: str, low: int, high: int) -> int:
-        nonlocal room
+    def extent(name: str, low: int, high: int, taken: int) -> int:
         choice = given.get(name, (low, high))
         if isinstance(choice, list):
-            n = draw(st.sampled_from(choice))
-        elif isinstance(choice, int):
-            n = choice
-        else:
-            low, high = choice
-            edges = [e for e in EDGES if low <= e <= high]
-            plain = st.integers(low, high)
-            # Cut after drawing, so that shrinking one size does not give others a new meaning.
-            n = max(low, min(draw(plain | st.sampled_from(edges) if edges else plain), room))
-        room = max(1, room // max(n, 1))
-        return n
+            return draw(st.sampled_from(choice))
+        if isinstance(choice, int):
+            return choice
+        low, high = choice
+        edges = [e for e in EDGES if low <= e <= high]
+        sizes = st.integers(low, min(high, low + 7)) | st.integers(low, high)
+        # Cut after drawing, so that shrinking one size does not give others a new meaning.
+        drawn = draw(sizes | st.sampled_from(edges) if edges else sizes)
+        return max(low, min(drawn, most // max(taken, 1)))
 
     def slack(most_slack: int) -> int:
         return draw(st.integers(0, most_slack))
@@ -251,7 +249,7 @@ def accepted(
     return tuple(found)
 
 
-def _smallest(name: str, low: int, high: int) -> int:
+def _smallest(name: str, low: int, high: int, taken: int) -> int:
     return low
 
 
@@ -263,7 +261,7 @@ def _problem(
     kernel: Kernel,
     kinds: Mapping[str, Any],
     constants: Mapping[str, int | float],
-    extent: Callable[[str, int, int], int],
+    extent: Callable[[str, int, int, int], int],
     slack: Callable[[int], int],
 ) -> Problem | None:
     """A problem with shapes from the nest's indices, or None when the nest refuses them."""
@@ -305,16 +303,19 @@ class _Shapes:
             self._dims.setdefault((name, 0), TABLE)
 
     def filled(
-        self, extent: Callable[[str, int, int], int], slack: Callable[[int], int]
+        self, extent: Callable[[str, int, int, int], int], slack: Callable[[int], int]
     ) -> dict[str, tuple[int, ...]]:
-        """operand -> shape; `extent(axis, low, high)` chooses what nothing else decides, and
-        `slack(n)` how far past its last window an operand goes.
+        """operand -> shape; `extent(axis, low, high, points so far)` chooses what nothing else
+        decides, and `slack(n)` how far past its last window an operand goes.
         """
-        pending = sorted(self._nest.axes, key=lambda a: -self._limit(a.name))
+        # Windows first: they are short, and the room that is left is for the others.
+        order = {WINDOW: 0, LONG: 1, SHORT: 2}
+        pending = sorted(self._nest.axes, key=lambda a: order[self._limit(a.name)])
         self._follow(slack)
         while pending := [a for a in pending if a.name not in self._extents]:
             axis = pending[0]
-            n = extent(axis.name, 1, self._limit(axis.name))
+            taken = math.prod(self._extents.values())
+            n = extent(axis.name, 1, self._limit(axis.name), taken)
             self._extents[axis.name] = n
             self._solve(axis.extent, n)
             self._follow(slack)
@@ -329,8 +330,9 @@ class _Shapes:
         reduced = self._nest.reduction and axis in {a.name for a in self._nest.reduction.axes}
         plain = [{t for t, _ in i.terms if isinstance(t, str)} for i in indices]
         if reduced and any(axis in terms and len(terms) > 1 for terms in plain):
-            return 3
-        return 40 if any(axis in x.index[-1].axes for x in self._accesses if x.index) else 6
+            return WINDOW
+        contiguous = any(axis in x.index[-1].axes for x in self._accesses if x.index)
+        return LONG if contiguous else SHORT
 
     def _follow(self, slack: Callable[[int], int]) -> None:
         """Everything that the known extents and dimensions decide."""
