@@ -1,7 +1,8 @@
 """simdflow as an engine of the bench: a problem's layer as a call of its compiled kernel.
 
 The contract is that of the peers, `prepare(problem, threads) -> Run` with a call that passes
-nothing: weights are packed and arrays bound here, outside the timed call. It times nothing.
+nothing: weights are packed and arrays bound here, outside the timed call. The bound input has its
+border, as a layer in a network finds it: the layer before wrote inside it. It times nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +23,24 @@ def prepare(problem: Problem, threads: int) -> Run:
     """
     if threads != 1:
         raise Unsupported(f"threads={threads}: a single layer runs on one thread")
-    out = np.empty(problem.expected.shape, problem.expected.dtype)
-    call = _op(problem).bind(
-        problem.x, _packed(problem), problem.bias, out=out, **_settings(problem)
-    )
-    return Run(call, out.copy)
+    op, settings = _op(problem), _settings(problem)
+    x, out = problem.x, np.empty(problem.expected.shape, problem.expected.dtype)
+    note = ""
+    if any(map(any, problem.case.padding)) and "padding" in settings:
+        x, settings["padding"] = _bordered(problem), 0
+        note = "the input has its border"
+    call = op.bind(x, _packed(problem), problem.bias, out=out, **settings)
+    return Run(call, out.copy, note)
+
+
+def _bordered(problem: Problem) -> np.ndarray:
+    from simdflow import dsl, ops
+
+    kind = {np.dtype("u1"): dsl.u8, np.dtype("f4"): dsl.f32}[problem.x.dtype]
+    border = ((0, 0), *problem.case.padding, (0, 0))
+    whole, inside = ops.bordered(problem.x.shape, kind, border)
+    inside[...] = problem.x
+    return whole
 
 
 def eager(problem: Problem) -> Callable[[], np.ndarray]:
@@ -61,14 +75,18 @@ def _packed(problem: Problem) -> Any:
 
 def _settings(problem: Problem) -> dict[str, Any]:
     case = problem.case
-    settings: dict[str, Any] = {"relu": case.relu}
+    if case.dtype == "bit":
+        raise Unsupported("dtype=bit: simdflow.ops has no binary layers")
+    settings: dict[str, Any] = {"activation": "relu" if case.relu else None}
     if case.op != "dense":
         settings |= {"stride": case.stride, "padding": case.padding}
     if case.dtype == "int8":
+        from simdflow.ops import Quantization
+
+        assert problem.w_scale is not None
         settings |= {
-            "x_scale": problem.x_scale,
-            "w_scale": problem.w_scale,
-            "y_scale": problem.y_scale,
-            "y_zero": problem.y_zero,
+            "x_q": Quantization(problem.x_scale),
+            "w_q": Quantization(problem.w_scale),
+            "y_q": Quantization(problem.y_scale, problem.y_zero),
         }
     return settings

@@ -16,12 +16,10 @@ import numpy as np
 from .arguments import Operand, checked_inputs, checked_out, fresh, native_arrays, plain
 from .compiler.artifact import Artifact, stored_dtype, stored_shape
 from .compiler.call import Slot, bound, caller, conform
-from .compiler.compile import Request, Stages, compile_request
-from .compiler.emit import run_text
 from .compiler.native import Function, link
 from .compiler.packing import aligned
 from .compiler.program import Memory
-from .compiler.report import report
+from .compiler.request import Request, stored
 from .dsl.dataflow import Dataflow
 from .dsl.errors import OperandError
 from .dsl.nest import LoopNest
@@ -37,7 +35,7 @@ class CompiledKernel:
     """
 
     def __init__(self, request: Request) -> None:
-        self._stages = Stages(request)
+        self._request = request
         self._name, self._out = request.nest.name, request.nest.out.name
         self._inputs = tuple(o.name for o in request.nest.operands if o.role == "in")
         self._types = dict(request.types)
@@ -45,7 +43,14 @@ class CompiledKernel:
         self._local = threading.local()
         self._lock = threading.Lock()
 
-    # The stages.
+    # The stages, each made when it is first looked at. A kernel from the cache needs none of them, so their code is not
+    # even imported.
+
+    @cached_property
+    def _stages(self) -> Any:
+        from .compiler.compile import Stages
+
+        return Stages(self._request)
 
     @property
     def nest(self) -> LoopNest:
@@ -91,6 +96,8 @@ class CompiledKernel:
         unpacked = tuple(
             p.operand for p in self.plan.packings if self._types[p.operand].storage != "packed"
         )
+        from .compiler.report import report
+
         return report(self.plan, self.program, self.asm(), seconds, peak, unpacked)
 
     # Calling.
@@ -98,7 +105,12 @@ class CompiledKernel:
     @cached_property
     def _native(self) -> tuple[Artifact, Function]:
         with self._lock:
-            artifact, code = compile_request(self._stages)
+            found = stored(self._request)
+            if found is None:
+                from .compiler.compile import compile_request
+
+                found = compile_request(self._stages)
+            artifact, code = found
             return artifact, link(code, [artifact.symbol]).function(artifact.symbol)
 
     @property
@@ -303,6 +315,8 @@ class CompiledKernel:
             memories, packings, named, words, lambda m: np.zeros(m.size, m.scalar.dtype)
         )
         arrays = {name: np.ascontiguousarray(a).reshape(-1) for name, a in found.items()}
+        from .compiler.emit import run_text
+
         run_text(self.program, self.target, self.source, arrays)
         return result
 

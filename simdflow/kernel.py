@@ -15,7 +15,7 @@ import numpy as np
 
 from .arguments import Operand, check_count, fresh, operand_type, plain
 from .compiled import CompiledKernel
-from .compiler.compile import Request
+from .compiler.request import Request
 from .dsl.dataflow import Dataflow
 from .dsl.errors import OperandError
 from .dsl.interpret import interpret

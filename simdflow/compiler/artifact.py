@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.types import SCALARS, OperandType
 from .packing import Packing
-from .plan import RegisterPlan
 from .program import Memory, Program
+
+if TYPE_CHECKING:
+    from .plan import RegisterPlan
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,6 @@ def sources_hash() -> str:
 @cache
 def environment() -> Mapping[str, str]:
     """What every key contains besides the kernel: versions, the CPU, its features, our sources."""
-    # Imported here: the two cost a third of what `import simdflow` may cost, and only a compile
-    # or a link needs them.
-    from importlib.metadata import version
-
     import llvmlite.binding as llvm
 
     return {
@@ -87,12 +84,26 @@ def environment() -> Mapping[str, str]:
         "features": llvm.get_host_cpu_features().flatten(),
         "format": str(FORMAT),
         "llvm": ".".join(map(str, llvm.llvm_version_info)),
-        "llvmlite": version("llvmlite"),
-        "numba": version("numba"),
+        "llvmlite": _version("llvmlite"),
+        "numba": _version("numba"),
         "python": "{}.{}".format(*sys.version_info),
         "sources": sources_hash(),
         "triple": llvm.get_process_triple(),
     }
+
+
+def _version(package: str) -> str:
+    """The version of an installed package, from the name of its folder of metadata where there is
+    one: importing importlib.metadata takes 12 ms, a tenth of what a first call may.
+    """
+    found = find_spec(package)
+    folder = Path(found.origin).parents[1] if found and found.origin else Path()
+    names = [p.name for p in folder.glob(f"{package}-*.dist-info")]
+    if len(names) == 1:
+        return names[0].removeprefix(f"{package}-").removesuffix(".dist-info")
+    from importlib.metadata import version
+
+    return version(package)
 
 
 def key(parts: Mapping[str, str]) -> str:

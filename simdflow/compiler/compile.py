@@ -6,15 +6,10 @@ LoopNest --bind--> with extents --check--> --choose--> Dataflow --flatten--> --p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.nest import LoopNest
-from ..dsl.types import OperandType
-from ..targets import Target
-from ..targets.detect import features_string
 from . import cache
 from .artifact import Artifact
 from .bind import bind
@@ -25,17 +20,7 @@ from .flatten import flatten
 from .lower import lower
 from .plan import RegisterPlan, plan
 from .program import Program
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be compiled: a parsed nest, operand types, constants, a dataflow (None: choose one), a target."""
-
-    nest: LoopNest
-    types: tuple[tuple[str, OperandType], ...]
-    constants: tuple[tuple[str, int | float], ...]
-    flow: Dataflow | None
-    target: Target
+from .request import Request, cache_key
 
 
 class Stages:
@@ -80,28 +65,10 @@ def native_name(decided: RegisterPlan) -> str:
 
 
 def compile_request(stages: Stages) -> tuple[Artifact, bytes]:
-    """(interface, object code), from the cache when it has them."""
-    store, name = cache.current(), cache.key(_key(stages.request))
-    entry = store.load(name)
-    if entry is not None:
-        try:
-            return Artifact.from_record(entry.record), entry.object
-        except (KeyError, TypeError, ValueError):
-            pass  # written by something else under our key: compile again
+    """(interface, object code), freshly compiled and put into the cache."""
     from .jit import compile_program
 
     built = compile_program(stages.program, stages.request.target)
     artifact = Artifact.of(stages.plan, stages.program, stages.flow)
-    store.store(name, built.object, artifact.record())
+    cache.current().store(cache_key(stages.request), built.object, artifact.record())
     return artifact, built.object
-
-
-def _key(r: Request) -> Mapping[str, str]:
-    nest = replace(r.nest, origin=type(r.nest.origin)())
-    return {
-        "nest": repr(nest),
-        "types": repr(r.types),
-        "constants": repr(r.constants),
-        "flow": repr(r.flow),
-        "target": f"{r.target.name};{features_string(r.target)}",
-    }

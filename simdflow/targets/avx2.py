@@ -6,12 +6,11 @@ vpdpbusd in its VEX form. Which CPU this is, detect.py finds out.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import partial
 from types import MappingProxyType
 
-from . import x86
-from .base import Dot, Target
-from .portable import WIDENED
+from .base import WIDENED, Dot, Instruction, Target
 
 NEEDS = ("avx2", "fma")
 WIDTH = 256
@@ -39,7 +38,6 @@ FOURS = (
 def avx2(has: Collection[str]) -> Target:
     """The target for an x86-64 CPU with these LLVM features, which include NEEDS."""
     vnni = "avxvnni" in has
-    own = (x86.dot(WIDTH, vnni), x86.flip(WIDTH), *x86.narrowing(WIDTH), *x86.to_integers(WIDTH))
     optional = ",".join(f"{'+' if f in has else '-'}{f}" for f in (*OPTIONAL, "avxvnni"))
     return Target(
         name="avx2",
@@ -50,5 +48,12 @@ def avx2(has: Collection[str]) -> Target:
         rates=(("dot", 2.0), ("load", 2.0), ("store", 1.0), ("other", 3.0)),
         cpu="haswell",
         features=f"{optional},+avx2,+fma",
-        table=MappingProxyType(x86.NATIVE_ROWS | {row.name: row for row in own}),
+        rows=partial(_rows, vnni),
     )
+
+
+def _rows(vnni: bool) -> Mapping[str, Instruction]:
+    from . import x86
+
+    own = (x86.dot(WIDTH, vnni), x86.flip(WIDTH), *x86.narrowing(WIDTH), *x86.to_integers(WIDTH))
+    return MappingProxyType(x86.NATIVE_ROWS | {row.name: row for row in own})

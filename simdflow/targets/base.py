@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 
@@ -60,7 +61,14 @@ class Target:
     rates: tuple[tuple[str, float], ...]
     cpu: str
     features: str
-    table: Mapping[str, Instruction] = field(compare=False, repr=False, default_factory=dict)
+    rows: Callable[[], Mapping[str, Instruction]] = field(compare=False, repr=False, default=dict)
+
+    @cached_property
+    def table(self) -> Mapping[str, Instruction]:
+        """The instructions by name. Made when something is lowered, not when the CPU is looked at: importing their
+        code takes 40 ms, and a kernel that comes from the cache needs none of it.
+        """
+        return self.rows()
 
     def rate(self, what: str) -> float:
         return dict(self.rates)[what]
@@ -76,3 +84,13 @@ class Target:
         """The groups it has for a product of these types, largest first."""
         found = {d.group for d in self.dots if (d.a, d.b, d.acc) == (a, b, acc)}
         return tuple(sorted(found | {1}, reverse=True))
+
+
+# What a product costs without an instruction of its own: two widenings, a multiplication, an
+# addition.
+WIDENED = tuple(
+    Dot(a, b, acc, 1, uops=3.0 if acc == "i32" else 2.0)
+    for a in ("u8", "i8", "i16")
+    for b in ("u8", "i8", "i16")
+    for acc in ("i16", "i32")
+)

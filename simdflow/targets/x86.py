@@ -24,7 +24,7 @@ from .emission import (
     shuffle,
 )
 from .floats import NATIVE
-from .portable import rows
+from .rows import rows
 from .products import MAX_PACKED_ADD
 
 NATIVE_ROWS = rows(NATIVE)

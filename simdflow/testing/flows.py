@@ -6,13 +6,16 @@ a dataflow that is refused is drawn again. Knows nothing of operands' values.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from hypothesis import assume
 from hypothesis import strategies as st
 
 from ..compiler.complete import lanes_of
 from ..compiler.flatten import flatten, fusing_refused, value_operands
 from ..compiler.plan import plan
-from ..dsl.dataflow import Dataflow
+from ..dsl.dataflow import Dataflow, Sizes
 from ..dsl.errors import DataflowError
 from ..dsl.nest import Call, LoopNest
 from ..targets import Target
@@ -103,8 +106,33 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
         order=order,
         parallel=parallel,
     )
-    assume(legal(bound, flow, target))
-    return flow
+    # What does not fit is made simpler until it does: too many draws would be lost otherwise.
+    fitting = next((f for f in _simpler(flow) if legal(bound, f, target)), None)
+    assume(fitting is not None)
+    assert fitting is not None
+    return fitting
+
+
+def _simpler(flow: Dataflow) -> Iterator[Dataflow]:
+    """The dataflow, then the same with one thing after another left out."""
+    yield flow
+    halved = replace(flow, tile=_halved(flow.tile, flow.lanes), auxiliary=())
+    yield halved
+    plain = replace(halved, tile=(), unroll=())
+    yield plain
+    yield replace(flow, order=())
+    yield replace(plain, order=(), parallel="")
+    yield replace(plain, order=(), parallel="", block=())
+    yield replace(flow, lanes="", tile=())
+    yield replace(flow, anchor="out", auxiliary=(), order=())
+    yield replace(plain, anchor="out", order=(), parallel="", block=(), lanes="")
+    yield Dataflow(anchor=flow.anchor, group=flow.group, unroll=flow.unroll)
+    yield Dataflow(lanes=flow.lanes, block=flow.block)
+    yield Dataflow(unroll=flow.unroll)
+
+
+def _halved(sizes: Sizes, lanes: str) -> Sizes:
+    return tuple((a, n if a == lanes else max(1, n // 2)) for a, n in sizes)
 
 
 def _seldom() -> st.SearchStrategy[bool]:
