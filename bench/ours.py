@@ -23,14 +23,42 @@ def prepare(problem: Problem, threads: int) -> Run:
     """
     if threads != 1:
         raise Unsupported(f"threads={threads}: a single layer runs on one thread")
+    if problem.case.dtype == "bit":
+        return _binary(problem)
     op, settings = _op(problem), _settings(problem)
-    x, out = problem.x, np.empty(problem.expected.shape, problem.expected.dtype)
+    dtype = np.float32 if problem.case.dtype == "f32" else problem.expected.dtype
+    x, out = problem.x, np.empty(problem.expected.shape, dtype)
     note = ""
     if any(map(any, problem.case.padding)) and "padding" in settings:
         x, settings["padding"] = _bordered(problem), 0
         note = "the input has its border"
     call = op.bind(x, _packed(problem), problem.bias, out=out, **settings)
     return Run(call, out.copy, note)
+
+
+def _binary(problem: Problem) -> Run:
+    """Sums of +1 and -1, as a nest: ops has no binary layers. The border is +1, and there before."""
+    import simdflow as sf
+
+    @sf.kernel
+    def binary_conv2d(x, w, out, *, stride=1):
+        """out[n,oh,ow,oc] = sum over kh,kw,ic of x[n, oh*s + kh, ow*s + kw, ic] * w[kh,kw,oc,ic]"""
+        for n, oh, ow, oc in sf.grid(out.shape):
+            acc = sf.i32(0)
+            for kh, kw, ic in sf.reduce(w.shape[0], w.shape[1], w.shape[3]):
+                acc += sf.xnor_popcount(
+                    x[n, oh * stride + kh, ow * stride + kw, ic], w[kh, kw, oc, ic]
+                )
+            out[n, oh, ow, oc] = acc
+
+    border = ((0, 0), *problem.case.padding, (0, 0))
+    x = sf.pack_bits(np.pad(problem.x, border, constant_values=1))
+    w = sf.pack(sf.pack_bits(problem.w.transpose(0, 1, 3, 2)))
+    out = np.empty(problem.expected.shape, np.int32)
+    made = binary_conv2d.specialize(
+        x=x.type, w=w.type, out=sf.i32[out.shape], stride=problem.case.stride
+    )
+    return Run(made.bind(x=x, w=w, out=out), out.copy, "the input has its border")
 
 
 def _bordered(problem: Problem) -> np.ndarray:
@@ -76,7 +104,7 @@ def _packed(problem: Problem) -> Any:
 def _settings(problem: Problem) -> dict[str, Any]:
     case = problem.case
     if case.dtype == "bit":
-        raise Unsupported("dtype=bit: simdflow.ops has no binary layers")
+        raise Unsupported("dtype=bit: simdflow.ops has no binary layers; prepare has a nest")
     settings: dict[str, Any] = {"activation": "relu" if case.relu else None}
     if case.op != "dense":
         settings |= {"stride": case.stride, "padding": case.padding}

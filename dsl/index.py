@@ -67,13 +67,18 @@ def resolve(value: Size, known: Callable[[Dim], int]) -> int:
     return _FOLD[value.op](resolve(value.a, known), resolve(value.b, known))
 
 
-def integer(value: float | Size) -> int:
-    """The integer that a bound size is. Raises TypeError for one that still names a shape or a constant."""
+def number(value: float | Size) -> int | float:
+    """The number that a bound size or constant is. Raises TypeError for a size that still has names."""
     if isinstance(value, Dim | Arith):
         raise TypeError(
             f"size {value} is not bound; only bind() gives it a value. Bind the nest first."
         )
-    return int(value)
+    return value
+
+
+def integer(value: float | Size) -> int:
+    """The integer that a bound size is. Raises TypeError for a size that still has names."""
+    return int(number(value))
 
 
 @dataclass(frozen=True)

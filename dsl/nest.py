@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from .index import ZERO, Affine, Arith, Dim, Quotient, Size, integer, resolve, size
+from .index import ZERO, Affine, Arith, Dim, Quotient, Size, integer, number, resolve, size
 from .types import OperandType, Scalar
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Size",
     "Store",
     "integer",
+    "number",
     "resolve",
     "rewrite",
     "size",

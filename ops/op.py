@@ -218,10 +218,7 @@ def _key(operands: Any, inputs: int, options: Mapping[str, Any]) -> tuple[Any, .
     """
     return (
         *[(a.shape, a.dtype) for a in operands[:inputs]],
-        *[
-            a if a is None or type(a) is PackedOperand else _content(a)
-            for a in operands[inputs:]
-        ],
+        *[a if a is None or type(a) is PackedOperand else _content(a) for a in operands[inputs:]],
         *options.items(),
     )
 
@@ -340,9 +337,7 @@ class Ready:
             runs.append(Run(call, reads, target, step.view))
         return tuple(runs)
 
-    def _slowly(
-        self, operands: tuple[Any, ...], result: np.ndarray, given: bool
-    ) -> np.ndarray:
+    def _slowly(self, operands: tuple[Any, ...], result: np.ndarray, given: bool) -> np.ndarray:
         """All steps, on arrays of any strides, through the buffers between them."""
         target = result
         if not result.flags.c_contiguous or result.dtype is not self._dtype:

@@ -16,7 +16,7 @@ from .compiler.packing import Packing
 from .compiler.program import Memory
 from .dsl.errors import OperandError
 from .dsl.types import OperandType
-from .operands import Bits, PackedOperand, check_range, pack, packed_parts, type_of
+from .operands import Bits, PackedOperand, check_range, pack, pack_bits, packed_parts, type_of
 
 Operand = Any  # an array, Bits, PackedOperand, or a SciPy CSR matrix
 
@@ -72,8 +72,12 @@ def checked_inputs(
 ) -> dict[str, Operand]:
     """Input name -> operand. Raises OperandError for a wrong count, type, shape or value."""
     check_count(kernel, inputs, operands)
-    for n, a in zip(inputs, operands, strict=True):
+    named = dict(zip(inputs, operands, strict=True))
+    for n, a in named.items():
         want, have = types[n], operand_type(a)
+        if want.border and (have.scalar, have.shape) == (want.scalar, inside(want)):
+            named[n] = a = _bordered(a, want)
+            have = operand_type(a)
         if (have.scalar, have.shape) != (want.scalar, want.shape):
             raise OperandError(
                 f"{kernel}: {n} is {have.scalar}[{', '.join(map(str, have.shape))}]; compiled for "
@@ -86,7 +90,19 @@ def checked_inputs(
             check_range(kernel, n, values, want)
         elif isinstance(a, PackedOperand) and a.csr is not None:
             check_range(kernel, n, a.csr["data"], want)
-    return dict(zip(inputs, operands, strict=True))
+    return named
+
+
+def inside(kind: OperandType) -> tuple[int, ...]:
+    """The shape of a bordered operand without its border."""
+    return tuple(n - a - b for n, (a, b) in zip(kind.shape, kind.border, strict=True))
+
+
+def _bordered(a: Operand, kind: OperandType) -> Operand:
+    """A copy of an array (or Bits) with the border of its type around it."""
+    values = a.values() if isinstance(a, Bits) else np.asarray(plain(a))
+    padded = np.pad(values, kind.border, constant_values=kind.border_value)
+    return pack_bits(padded) if isinstance(a, Bits) else padded
 
 
 def checked_out(

@@ -6,11 +6,12 @@ cost model does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
-from ..dsl.nest import Call, Cast, Load, LoopNest, walk
+from ..dsl.nest import Call, Cast, Expr, Load, LoopNest, walk
 from ..targets import Target
 from .flatten import value_operands
 
@@ -29,8 +30,7 @@ def lanes_of(nest: LoopNest, width: int) -> int:
     return max(lanes, 8) if bits_out else lanes
 
 
-def _parts(nest: LoopNest):
-
+def _parts(nest: LoopNest) -> Iterator[Expr]:
     for e in nest.expressions():
         yield from walk(e)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..dsl.errors import KernelError
-from ..dsl.nest import Affine, Call, Cast, Const, Expr, Load, Lookup, Ref
+from ..dsl.nest import Affine, Call, Cast, Const, Expr, Load, Lookup, Ref, integer, number
 from ..dsl.types import SCALARS, Scalar
 from .place import Place, address, value_load
 from .plan import RegisterPlan
@@ -68,7 +68,7 @@ def express(
 
 
 def _number(e: Const, to: Scalar) -> int | float:
-    return float(e.value) if to.is_float else int(e.value)  # type: ignore[arg-type]
+    return float(number(e.value)) if to.is_float else integer(e.value)
 
 
 def _common(plan: RegisterPlan, args: tuple[Expr, ...]) -> Scalar:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..dsl.nest import Affine, Call, Cast, Const, Expr, Ref
+from ..dsl.nest import Affine, Call, Cast, Const, Expr, Ref, integer
 from .body import neutral
 from .express import express
+from .packing import scaled
 from .place import Place, substitute
 from .program import Address, Vec
 from .scalars import scalar_of
@@ -15,6 +17,7 @@ from .writer import Writer
 
 if TYPE_CHECKING:
     from .lower import Tile
+    from .plan import RegisterPlan
 
 
 def start(w: Writer, tile: Tile) -> None:
@@ -94,7 +97,7 @@ def _narrowed(tile: Tile) -> Expr | None:
     return None
 
 
-def _value(w: Writer, tile: Tile, i: int, spot, j: int) -> tuple[str, Place]:
+def _value(w: Writer, tile: Tile, i: int, spot: Mapping[str, int], j: int) -> tuple[str, Place]:
     """The register to be stored (before narrowing, if the store narrows) and where it stands."""
     plan = tile.plan
     nest, r = plan.nest, plan.nest.reduction
@@ -143,7 +146,7 @@ def _reduced(w: Writer, tile: Tile, place: Place, acc: str) -> str:
     return acc
 
 
-def _added_constant(plan, expr: Expr) -> tuple[Expr, int] | None:
+def _added_constant(plan: RegisterPlan, expr: Expr) -> tuple[Expr, int] | None:
     """(v, c) of `v + c` with a small constant c and v a saturated i32: the sum saturates the same in 16 bits."""
     if isinstance(expr, Call) and expr.op == "add":
         a, b = expr.args
@@ -151,14 +154,16 @@ def _added_constant(plan, expr: Expr) -> tuple[Expr, int] | None:
             a, b = b, a
         if (
             isinstance(b, Const)
-            and abs(int(b.value)) <= 32767
+            and abs(integer(b.value)) <= 32767
             and scalar_of(a, plan.nest).name == "i32"
         ):
-            return a, int(b.value)
+            return a, integer(b.value)
     return None
 
 
-def _store(w: Writer, tile: Tile, spot, j: int, values: list[tuple[str, Place]]) -> None:
+def _store(
+    w: Writer, tile: Tile, spot: Mapping[str, int], j: int, values: list[tuple[str, Place]]
+) -> None:
     plan = tile.plan
     nest = plan.nest
     out = nest.type_of(nest.store.operand).scalar
@@ -181,7 +186,7 @@ def _store(w: Writer, tile: Tile, spot, j: int, values: list[tuple[str, Place]])
         (value,) = registers
         vec = Vec(out.name, place.lanes)
     if out.kind == "b":
-        where = Address(nest.store.operand, _bytes(offset))
+        where = Address(nest.store.operand, scaled(offset, 1, 8))
         w.store("store_bits", w.vecs[value], where, value, valid)
         return
     if w.vecs[value].scalar != out.name:
@@ -193,9 +198,3 @@ def _store(w: Writer, tile: Tile, spot, j: int, values: list[tuple[str, Place]])
         w.store("store", vec, where, value)
     else:
         w.store("store", vec, where, value, valid)
-
-
-def _bytes(offset):
-    from .packing import scaled
-
-    return scaled(offset, 1, 8)

@@ -8,12 +8,17 @@ Knows nothing of registers. A compressed operand keeps its (row, column) index.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
-from ..dsl.nest import Affine, Axis, Call, Cast, Expr, Load, LoopNest, Quotient, rewrite
+from ..dsl.nest import Affine, Axis, Call, Cast, Expr, Load, LoopNest, Quotient, integer, rewrite
 from ..dsl.types import OperandType
+
+Change = Callable[[str, tuple[Affine, ...]], tuple[Affine, ...]]
 
 
 def flatten(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
@@ -29,7 +34,7 @@ def fuse_named(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
     return nest
 
 
-def map_accesses(nest: LoopNest, change) -> LoopNest:
+def map_accesses(nest: LoopNest, change: Change) -> LoopNest:
     """The nest with `change(operand, index) -> index` applied to every load and to the store."""
 
     def on(expr: Expr) -> Expr:
@@ -52,26 +57,28 @@ def _split_quotients(nest: LoopNest) -> LoopNest:
     while (found := _divisible(nest)) is not None:
         axis, d = found
         outer = f"{axis}_o"
-        parts = Affine(((outer, d), (axis, 1)))
-
-        def swap(a: Affine, axis=axis, d=d, outer=outer, parts=parts) -> Affine:
-            total = Affine((), a.const)
-            for term, c in a.terms:
-                if term == axis:
-                    total = total.plus(parts.times(c))
-                elif isinstance(term, Quotient) and axis in term.inner.axes:
-                    if term.inner == Affine.axis(axis) and term.divisor == d:
-                        total = total.plus(Affine.axis(outer if term.op == "//" else axis).times(c))
-                    else:
-                        inner = replace(term, inner=swap(term.inner))
-                        total = total.plus(Affine(((inner, c),)))
-                else:
-                    total = total.plus(Affine(((term, c),)))
-            return total
-
-        nest = map_accesses(nest, lambda _, index, swap=swap: tuple(swap(a) for a in index))
+        split = partial(_split, axis=axis, divisor=d, outer=outer)
+        nest = map_accesses(nest, lambda _, index, split=split: tuple(map(split, index)))
         nest = _with_axes(nest, axis, (Axis(outer, nest.extents[axis] // d), Axis(axis, d)))
     return nest
+
+
+def _split(index: Affine, axis: str, divisor: int, outer: str) -> Affine:
+    """An index with `axis` written as `outer*divisor + axis`."""
+    parts = Affine(((outer, divisor), (axis, 1)))
+    total = Affine((), index.const)
+    for term, c in index.terms:
+        if term == axis:
+            total = total.plus(parts.times(c))
+        elif isinstance(term, Quotient) and axis in term.inner.axes:
+            if term.inner == Affine.axis(axis) and term.divisor == divisor:
+                total = total.plus(Affine.axis(outer if term.op == "//" else axis).times(c))
+            else:
+                inner = replace(term, inner=_split(term.inner, axis, divisor, outer))
+                total = total.plus(Affine(((inner, c),)))
+        else:
+            total = total.plus(Affine(((term, c),)))
+    return total
 
 
 def _divisible(nest: LoopNest) -> tuple[str, int] | None:
@@ -84,7 +91,7 @@ def _divisible(nest: LoopNest) -> tuple[str, int] | None:
             for term, _ in a.terms:
                 if isinstance(term, Quotient) and len(term.inner.axes) == 1:
                     (axis,) = term.inner.axes
-                    d = int(term.divisor)  # type: ignore[arg-type]
+                    d = integer(term.divisor)
                     if (
                         term.inner == Affine.axis(axis)
                         and axis not in fixed
@@ -188,7 +195,7 @@ def fusing_refused(nest: LoopNest, names: tuple[str, ...]) -> str:
         for a in access.index:
             if any(isinstance(t, Quotient) and t.inner.axes & set(names) for t, _ in a.terms):
                 return f"{access} divides one of them."
-            for outer, inner in zip(used, used[1:], strict=False):
+            for outer, inner in pairwise(used):
                 want = a.coefficient(inner) * extents[inner]
                 if a.coefficient(outer) != want:
                     return (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ..dsl.nest import Affine, Quotient
+from ..dsl.nest import Affine, Quotient, integer
 from ..targets import Target
 from ..targets.emission import Pointer, Value, llvm_type
 from .emit import loop_header
@@ -242,7 +242,7 @@ def _address(b: Any, base: Any, a: Address, item: int, variables: dict, bases: d
         bases[key] = b.gep(
             base, [_integer(b, Affine(a.offset.terms), variables, item)], inbounds=True
         )
-    const = int(a.offset.const) * item  # type: ignore[arg-type]
+    const = integer(a.offset.const) * item
     return b.gep(bases[key], [i64(const)], inbounds=True) if const else bases[key]
 
 
@@ -250,14 +250,15 @@ def _integer(b: Any, a: Affine, variables: dict, factor: int = 1) -> Any:
     from llvmlite import ir
 
     i64 = ir.IntType(64)
-    total = i64(int(a.const) * factor)  # type: ignore[arg-type]
+    total = i64(integer(a.const) * factor)
     for term, c in a.terms:
         if isinstance(term, Quotient):
-            inner, d = _integer(b, term.inner, variables), i64(int(term.divisor))  # type: ignore[arg-type]
+            inner, d = _integer(b, term.inner, variables), i64(integer(term.divisor))
             value = b.udiv(inner, d) if term.op == "//" else b.urem(inner, d)
         else:
             value = variables[term]
-        total = b.add(total, b.mul(value, i64(int(c) * factor), flags=["nsw"]), flags=["nsw"])  # type: ignore[arg-type]
+        step = i64(integer(c) * factor)
+        total = b.add(total, b.mul(value, step, flags=["nsw"]), flags=["nsw"])
     return total
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..dsl.nest import Affine, Load
+from ..dsl.nest import Affine, Axis, Load
 from ..dsl.types import BY_DTYPE, SCALARS
 from .body import accumulate, hoist, load_side, reduction_points
 from .finish import finish, start
@@ -28,6 +28,11 @@ from .window import slide
 from .writer import Writer
 
 SCRATCH = "scratch"
+
+# What is written inside the loops, given where they stand and how large their steps are.
+Inner = Callable[[Mapping[str, Affine], Mapping[str, int]], None]
+# Levels outside -> the loads that are hoisted there, and how many registers each holds.
+Hoists = Mapping[int, list[tuple[Load, int]]]
 
 
 @dataclass(frozen=True)
@@ -173,10 +178,10 @@ def _walk(
     levels: tuple[Level, ...],
     base: Mapping[str, Affine],
     parallel: str,
-    inner: Callable[[Mapping[str, Affine], Mapping[str, int]], None],
+    inner: Inner,
     sizes: Mapping[str, int] | None = None,
     extent: Mapping[str, int] | None = None,
-    hoists: Mapping[int, list[tuple[Load, int]]] | None = None,
+    hoists: Hoists | None = None,
 ) -> None:
     """Write the loops of `levels` around `inner(base, sizes)`; a remainder is a second, smaller instance."""
     sizes, extent, hoists = dict(sizes or {}), dict(extent or plan.nest.extents), hoists or {}
@@ -184,8 +189,8 @@ def _walk(
         outside = dict(w.held)
         for load, count in hoists[0]:
             hoist(w, Tile(plan, base, _all(plan, sizes)), load, count)
-        rest = {at: loads for at, loads in hoists.items() if at}
-        _walk(w, plan, levels, base, parallel, inner, sizes, extent, rest)
+        further = {at: loads for at, loads in hoists.items() if at}
+        _walk(w, plan, levels, base, parallel, inner, sizes, extent, further)
         w.held = outside
         return
     if not levels:
@@ -217,7 +222,17 @@ def _walk(
     w.forget()
 
 
-def _walk_nonzeros(w, plan, axis, rest, base, inner, sizes, extent, hoists) -> None:
+def _walk_nonzeros(
+    w: Writer,
+    plan: RegisterPlan,
+    axis: Axis,
+    rest: tuple[Level, ...],
+    base: Mapping[str, Affine],
+    inner: Inner,
+    sizes: Mapping[str, int],
+    extent: Mapping[str, int],
+    hoists: Hoists,
+) -> None:
     """`for p in range(indptr[row], indptr[row + 1]): ic = indices[p]`."""
     row = substitute(axis.row, base)
     count = plan.nest.type_of(axis.of).nonzeros
@@ -225,13 +240,18 @@ def _walk_nonzeros(w, plan, axis, rest, base, inner, sizes, extent, hoists) -> N
     w.fetch(first, f"{axis.of}_indptr", row, count)
     w.fetch(last, f"{axis.of}_indptr", row.plus(Affine((), 1)), count)
     with w.loop(at, first, last, 1, False, max(count - 1, 0)):
-        w.fetch(axis.name, f"{axis.of}_indices", Affine.axis(at), max(int(axis.extent) - 1, 0))
+        w.fetch(
+            axis.name,
+            f"{axis.of}_indices",
+            Affine.axis(at),
+            max(plan.nest.extents[axis.name] - 1, 0),
+        )
         moved = {**base, axis.name: Affine.axis(axis.name)}
         _walk(w, plan, rest, moved, "", inner, {**sizes, axis.name: 1}, extent, hoists)
     w.forget()
 
 
-def _body(w: Writer, plan: RegisterPlan, memory: bool) -> Callable:
+def _body(w: Writer, plan: RegisterPlan, memory: bool) -> Inner:
     def body(base: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
         tile = Tile(plan, base, _all(plan, sizes))
         accumulate(w, tile, memory, scratch_address if memory else None)
@@ -259,7 +279,7 @@ def scratch_address(tile: Tile, spot: Mapping[str, int], j: int) -> tuple[Vec, A
             continue
         value = tile.base[a.name].plus(Affine((), spot.get(a.name, 0)))
         offset = offset.plus(value.times(stride))
-        stride *= int(a.extent)  # type: ignore[arg-type]
+        stride *= nest.extents[a.name]
     return Vec(r.scalar.name, lanes), Address(SCRATCH, offset)
 
 
@@ -268,7 +288,7 @@ def _scratch_size(plan: RegisterPlan) -> int:
     total = lanes if plan.lanes_reduced else -(-extents[plan.flow.lanes] // lanes) * lanes
     for a in plan.nest.grid:
         if a.name != plan.flow.lanes:
-            total *= int(a.extent)  # type: ignore[arg-type]
+            total *= extents[a.name]
     return total
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..dsl.nest import Affine, Quotient
+from ..dsl.nest import Affine, Quotient, integer
 from ..dsl.types import SCALARS
 
 
@@ -138,11 +138,10 @@ class Packing:
 def scaled(value: Affine, factor: int, divisor: int) -> Affine:
     """value * factor / divisor, for a value that is a multiple of `divisor` wherever a loop takes it."""
     terms = value.times(factor)
-    if all(int(c) % divisor == 0 for c in (*(c for _, c in terms.terms), terms.const)):  # type: ignore[arg-type]
-        return Affine(
-            tuple((t, int(c) // divisor) for t, c in terms.terms),  # type: ignore[arg-type]
-            int(terms.const) // divisor,  # type: ignore[arg-type]
-        )
+    sizes = [(t, integer(c)) for t, c in terms.terms]
+    const = integer(terms.const)
+    if all(n % divisor == 0 for n in (*(c for _, c in sizes), const)):
+        return Affine(tuple((t, c // divisor) for t, c in sizes), const // divisor)
     return Affine(((Quotient("//", value, divisor), factor),))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..dsl.nest import Affine, Load, Quotient
+from ..dsl.nest import Affine, Load, Quotient, integer
 from ..dsl.types import SCALARS
 from .packing import scaled
 from .plan import RegisterPlan
@@ -46,9 +46,9 @@ def substitute(index: Affine, at: Mapping[str, Affine]) -> Affine:
             total = total.plus(at[term].times(c))
             continue
         inner = substitute(term.inner, at)
-        d = int(term.divisor)  # type: ignore[arg-type]
+        d = integer(term.divisor)
         if not inner.terms:
-            v = int(inner.const)  # type: ignore[arg-type]
+            v = integer(inner.const)
             total = total.plus(Affine((), v // d if term.op == "//" else v % d).times(c))
         else:
             total = total.plus(Affine(((Quotient(term.op, inner, d), c),)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..dsl.dataflow import Dataflow
+from ..dsl.dataflow import Dataflow, Sizes
 from ..dsl.errors import DataflowError
 from ..dsl.nest import Load, LoopNest
 from ..targets import Target
@@ -99,7 +99,7 @@ def plan(nest: LoopNest, flow: Dataflow, target: Target) -> RegisterPlan:
     levels, depth, in_memory = levels_of(nest, flow, lanes, group)
     shift = shift_of(nest, flow, group, (a, b))
     packings = packings_of(nest, flow, lanes, group, levels, dot, b, shift)
-    counted = _registers(nest, flow, target, lanes, group, dot, (a, b), levels, in_memory, shift)
+    counted = _registers(nest, flow, target, lanes, found, levels, in_memory, shift)
     slots, hoisted, registers, arithmetic = counted
     if registers > target.budget:
         raise DataflowError(
@@ -111,22 +111,47 @@ def plan(nest: LoopNest, flow: Dataflow, target: Target) -> RegisterPlan:
             f"{nest.name}: anchor={flow.anchor!r} needs a reduction; this nest has none. Use {nest.out.name!r}."
         )
     return RegisterPlan(
-        nest, flow, target, lanes, group, dot, a, b, levels, depth, in_memory, packings, shift, slots, hoisted,
-        registers, arithmetic,
-    )  # fmt: skip
+        nest=nest,
+        flow=flow,
+        target=target,
+        lanes=lanes,
+        group=group,
+        dot=dot,
+        a=a,
+        b=b,
+        levels=levels,
+        depth=depth,
+        in_memory=in_memory,
+        packings=packings,
+        shift=shift,
+        slots=slots,
+        hoisted=hoisted,
+        registers=registers,
+        arithmetic=arithmetic,
+    )
 
 
-def _registers(nest, flow, target, lanes, group, dot, loads, levels, in_memory, shift):
+def _registers(
+    nest: LoopNest,
+    flow: Dataflow,
+    target: Target,
+    lanes: int,
+    found: tuple[Dot, Load, Load] | None,
+    levels: tuple[Level, ...],
+    in_memory: bool,
+    shift: Shift | None,
+) -> tuple[Sizes, Sizes, int, str]:
     """(slots, hoisted, count, how it adds up) of the largest tile."""
     tile = dict(flow.tile)
     points = math.prod(n for a, n in tile.items() if a != flow.lanes)
     vectors = max(1, -(-min(tile.get(flow.lanes, 1), nest.extents[flow.lanes]) // lanes))
     wide = max(1, lanes * _result_bits(nest) // target.width)
     aux = dict(flow.auxiliary)
-    if dot is None:
+    if found is None:
         count = points * vectors * wide if nest.reduction else wide
         extra = 2 * wide
         return (), (), count + extra, f"{nest.out.name} {count}, working {extra}"
+    dot, *loads = found
     accumulators = points * vectors
     if in_memory:
         accumulators = min(accumulators, max(aux.get(nest.out.name, 1), 1))
@@ -134,7 +159,7 @@ def _registers(nest, flow, target, lanes, group, dot, loads, levels, in_memory, 
     total = accumulators
     lengths = {x.axis: x.step for x in levels if not x.block}
     for load in loads:
-        keys = tile_keys(nest, flow, load, lanes, group)
+        keys = tile_keys(nest, flow, load, lanes, dot.group)
         if shift and shift.axis not in load.index[-1].axes:
             keys *= shift.count
         stays = _stays(nest, load, levels, lengths)
@@ -162,7 +187,7 @@ def hoist_level(plan: RegisterPlan, load: Load) -> int:
     return outside(plan.nest, plan.levels, load)
 
 
-def _stays(nest, load, levels, lengths) -> bool:
+def _stays(nest: LoopNest, load: Load, levels: tuple[Level, ...], lengths: dict[str, int]) -> bool:
     """Whether some loop that really runs is inside every loop the load mentions."""
     last = outside(nest, levels, load)
     return any(x.block or nest.extents[x.axis] > lengths[x.axis] for x in levels[last:])

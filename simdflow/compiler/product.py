@@ -6,15 +6,17 @@ group. Writes no code and moves no data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
-from ..dsl.nest import Load, LoopNest
+from ..dsl.nest import Load, LoopNest, integer
 from ..dsl.types import SCALARS
 from ..targets import Target
 from ..targets.base import Dot
 from .flatten import value_operands
+from .levels import Level
 from .packing import Packing
 
 
@@ -69,26 +71,28 @@ def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, 
             f"which both operands are packed (their last one). Give that axis as group."
         )
     order = (b, a) if names[0] == "i8" and names[1] == "u8" else (a, b)
-    return Dot(*(nest.type_of(x.operand).scalar.name for x in order), r.scalar.name, 1), *order
+    x, y = order
+    s, t = (nest.type_of(z.operand).scalar.name for z in order)
+    return Dot(s, t, r.scalar.name, 1), x, y
 
 
 def packable(nest: LoopNest, load: Load) -> bool:
     """An operand is worth bringing into the kernel's order: packed once by the user or read again for some axis of the
     output; and it can be: one axis a term (no window), every element at one place."""
-    t = nest.type_of(load.operand)
-    if t.storage == "csr" or any(not isinstance(term, str) for term, _ in load.index[-1].terms):
+    t, index = nest.type_of(load.operand), load.index[-1]
+    if t.storage == "csr" or any(not isinstance(term, str) for term, _ in index.terms):
         return False
     if sum(x.operand == load.operand for x in nest.loads()) > 1:
         return False
     extents = nest.extents
-    terms = sorted((int(c), extents[a]) for a, c in load.index[-1].terms)  # type: ignore[index,arg-type]
+    terms = sorted((index.coefficient(a), extents[a]) for a in index.axes)
     reach = 1
     for c, n in terms:
         if c < reach:
             return False
         reach = c * (n - 1) + reach
     grid = {a.name for a in nest.grid if extents[a.name] > 1}
-    return t.storage == "packed" or not grid <= load.index[-1].axes
+    return t.storage == "packed" or not grid <= index.axes
 
 
 def shift_of(
@@ -130,15 +134,24 @@ def shift_of(
     return None
 
 
-def packings_of(nest, flow, lanes, group, levels, dot, b, shift) -> tuple[Packing, ...]:
+def packings_of(
+    nest: LoopNest,
+    flow: Dataflow,
+    lanes: int,
+    group: int,
+    levels: Sequence[Level],
+    dot: Dot | None,
+    b: Load | None,
+    shift: Shift | None,
+) -> tuple[Packing, ...]:
     """Operands of the product that are worth, or need, the kernel's own order."""
-    if dot is None:
+    r = nest.reduction
+    sides = value_operands(r.value) if r else None
+    if dot is None or r is None or sides is None:
         return ()
     found = []
-    r = nest.reduction
-    loads = value_operands(r.value)
     order = [x.axis for x in levels if not x.block]
-    for load in loads:
+    for load in sides:
         index = load.index[-1]
         if not packable(nest, load):
             continue
@@ -162,9 +175,9 @@ def packings_of(nest, flow, lanes, group, levels, dot, b, shift) -> tuple[Packin
                 group_axis=flow.group if group > 1 else "",
                 axes=tuple((a, nest.extents[a]) for a in axes),
                 coefficients=tuple((a, index.coefficient(a)) for a in sorted(index.axes)),
-                start=int(index.const),
+                start=integer(index.const),
                 reduced=tuple(a.name for a in r.axes),
-                sums=bool(dot.flip and b is not None and b.operand == load.operand),
+                sums=dot.flip and b is not None and b.operand == load.operand,
                 shifts=shift.count if shift else 1,
                 shift_stride=shift.stride if shift else 0,
             )

@@ -1,9 +1,12 @@
-"""Tile: the points of one register tile, and the loads they need. Counting and lowering walk it the same way."""
+"""Tile: the points of one register tile, and the loads they need.
+
+Counting registers and lowering walk it the same way. Writes no code.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.nest import Load, LoopNest
@@ -32,9 +35,10 @@ def tile_keys(nest: LoopNest, flow: Dataflow, load: Load, lanes: int, group: int
     return max(len(seen), 1)
 
 
-def next_uses(keys: list) -> list[int]:
+def next_uses(keys: Sequence[object]) -> list[int]:
     """For each position, where its key is used next (len(keys) when never)."""
-    after, seen = [0] * len(keys), {}
+    after = [0] * len(keys)
+    seen: dict[object, int] = {}
     for i in range(len(keys) - 1, -1, -1):
         after[i] = seen.get(keys[i], len(keys))
         seen[keys[i]] = i
@@ -48,7 +52,7 @@ class Slots:
     into the register that just died (YFlows).
     """
 
-    def __init__(self, name: str, count: int, keys: list) -> None:
+    def __init__(self, name: str, count: int, keys: Sequence[object]) -> None:
         self._names = [f"{name}_{i}" for i in range(count)]
         self._held: dict[object, str] = {}
         self._next: dict[object, int] = {}

@@ -35,7 +35,13 @@ LoadSide = Callable[[Writer, "Tile", Load, "Place", str], None]
 
 
 def slide(
-    w: Writer, tile: Tile, points: list[dict[str, int]], var: str, start: int, step: int, load_side: LoadSide
+    w: Writer,
+    tile: Tile,
+    points: list[dict[str, int]],
+    var: str,
+    start: int,
+    step: int,
+    load_side: LoadSide,
 ) -> None:
     """Before the loop over `var`: choose what is carried, as many registers as the dataflow allows, and load it."""
     plan = tile.plan

@@ -296,9 +296,7 @@ def _cases(
         else contiguous.__name__
     )
     # One time in six the dataflow that the cost model chooses.
-    flow = st.integers(0, 5).flatmap(
-        lambda n: dataflows(nest, target(chosen)) if n else st.none()
-    )
+    flow = st.integers(0, 5).flatmap(lambda n: dataflows(nest, target(chosen)) if n else st.none())
     drawn = draw(st.lists(flow, min_size=1, max_size=flows))
     return tuple(Case(problem, stage, chosen, flow, layout) for flow in drawn)
 

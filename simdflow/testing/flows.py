@@ -1,7 +1,7 @@
 """Turns a bound nest and a target into a Hypothesis strategy for the dataflows that fit both.
 
 It draws every field of Dataflow, with sizes near what a register file holds, and asks the planner;
-a dataflow that is refused is drawn again. Knows nothing of operands' values.
+what is refused is made simpler. Knows nothing of operands' values.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from ..compiler.complete import lanes_of
+from ..compiler.complete import default_lanes, lanes_of
 from ..compiler.flatten import flatten, fusing_refused, value_operands
 from ..compiler.plan import plan
 from ..dsl.dataflow import Dataflow, Sizes
@@ -69,6 +70,7 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
     widths = [0, *(w for w in (128, 256, 512) if w <= target.width)]
     width = draw(st.sampled_from(widths))
     lanes = draw(st.sampled_from(["", *grid, *reduced]))
+    across = lanes or default_lanes(nest)
     group = _group(draw, nest, reduced)
     vector = lanes_of(nest, width or target.width)
 
@@ -77,7 +79,7 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
     for axis in draw(st.lists(st.sampled_from(grid), unique=True, max_size=3)) if grid else []:
         count = draw(st.integers(1, max(1, min(6, extents[axis], MOST_STEPS // steps))))
         steps *= count
-        tile[axis] = count * vector if axis == lanes else count
+        tile[axis] = count * vector if axis == across else count
     unroll: dict[str, int] = {}
     for axis in (
         draw(st.lists(st.sampled_from(reduced), unique=True, max_size=2)) if reduced else []
