@@ -1,6 +1,6 @@
 """The command line of the bench: turns its options into one suite's run, a table and a JSON file.
 
-python -m bench layers|startup [--quick] [--peers] [--threads N] [--only TEXT] [--json FILE]
+python -m bench layers|dataflows|startup [--quick] [--peers] [--threads N] [--only TEXT] [--json FILE]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .rows import Options, write_json
 
-SUITES = ("layers", "startup")
+SUITES = ("layers", "dataflows", "startup")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BORDERED = "bordered"  # a run whose input has its border before the call, as inside a network
 INT8_ZERO = 128  # the u8 zero point of an output that may be negative
 
 
@@ -126,12 +127,16 @@ class Problem:
 class Run:
     """One engine, ready: `call()` does one inference, `output()` copies the last result as NHWC.
 
-    The buffers are bound before: a call passes and copies nothing. `note` says how it runs.
+    The buffers are bound before: a call passes and copies nothing.
+
+    note        how it runs
+    copying     where the input of `call` is "bordered": the same from one that is not
     """
 
     call: Callable[[], object]
     output: Callable[[], np.ndarray]
     note: str = ""
+    copying: Callable[[], object] | None = None
 
 
 def problem(case: Case, seed: int = 0) -> Problem:

@@ -22,6 +22,10 @@ from .summary import summary
 from .timing import interleaved, pin
 
 OURS = "ours"
+INPUT_STATEMENT = (
+    "* where there is padding, the input of ours has its border before the timed call, as between "
+    "the layers of a network; the peers pad as they do there"
+)
 PEER_LSB = 1  # engines differ in how they round; ours must be exact
 
 
@@ -67,8 +71,12 @@ def _measure(case: Case, options: Options, limits: Peaks, seconds: float) -> Row
             why[name] = f"{type(failure).__name__}: {str(failure).partition(chr(10))[0][:200]}"
     clock_call, cycles = clock_loop()
     calls = {"clock": clock_call, **{name: run.call for name, run in runs.items()}}
+    copying = runs[OURS].copying if OURS in runs else None
+    if copying:
+        calls["copying"] = copying
     timed = interleaved(calls, seconds)
     clock_ghz = cycles / timed.pop("clock").min_us / 1e3
+    copied = timed.pop("copying", None)
     limit = bound(case, at_clock(limits, clock_ghz, options.threads))
     mine = timed.pop(OURS, None)
     fastest = min((t.min_us for t in timed.values()), default=None)
@@ -100,6 +108,8 @@ def _measure(case: Case, options: Options, limits: Peaks, seconds: float) -> Row
         peak_fraction=round(limit.peak_us / mine.min_us, 3),
         bound_fraction=round(limit.bound_us / mine.min_us, 3),
         exact=case.dtype != "f32" or None,
+        input=runs[OURS].note,
+        copying_us=copied and round(copied.min_us, 2),
     )
 
 
@@ -110,7 +120,7 @@ class Wrong(Exception):
 def layer_table(rows: Sequence[Row]) -> str:
     """The rows, worst ratio first; without ours, the peer furthest from the peak first."""
     peer_names = sorted({name for row in rows for name in row.peers})
-    header = ["case", "ours us", "exact", *peer_names, "ratio", "peak", "bound", "peer", "limit"]
+    header = ["case", "ours us*", "exact", *peer_names, "ratio", "peak", "bound", "peer", "limit"]
 
     def order(row: Row) -> tuple[bool, float, float]:
         return row.ratio is None, row.ratio or 0.0, row.peer_fraction or 0.0
@@ -129,7 +139,7 @@ def layer_table(rows: Sequence[Row]) -> str:
         ]
         for row in sorted(rows, key=order)
     ]
-    return table(header, lines)
+    return f"{table(header, lines)}\n{INPUT_STATEMENT}"
 
 
 def _machine_lines(limits: Peaks, options: Options) -> tuple[str, ...]:

@@ -8,11 +8,14 @@ border, as a layer in a network finds it: the layer before wrote inside it. It t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cases import Problem, Run, Unsupported
+from .cases import BORDERED, Case, Problem, Run, Unsupported
+
+if TYPE_CHECKING:
+    from simdflow.ops import Quantization
 
 
 def prepare(problem: Problem, threads: int) -> Run:
@@ -25,15 +28,14 @@ def prepare(problem: Problem, threads: int) -> Run:
         raise Unsupported(f"threads={threads}: a single layer runs on one thread")
     if problem.case.dtype == "bit":
         return _binary(problem)
-    op, settings = _op(problem), _settings(problem)
-    dtype = np.float32 if problem.case.dtype == "f32" else problem.expected.dtype
-    x, out = problem.x, np.empty(problem.expected.shape, dtype)
-    note = ""
-    if any(map(any, problem.case.padding)) and "padding" in settings:
-        x, settings["padding"] = _bordered(problem), 0
-        note = "the input has its border"
-    call = op.bind(x, _packed(problem), problem.bias, out=out, **settings)
-    return Run(call, out.copy, note)
+    op, settings, weights = _op(problem), _settings(problem), _packed(problem)
+    out = _result(problem)
+    if not padded(problem.case):
+        return Run(op.bind(problem.x, weights, problem.bias, out=out, **settings), out.copy)
+    inside = settings | {"padding": 0}
+    call = op.bind(bordered(problem), weights, problem.bias, out=out, **inside)
+    copying = op.bind(problem.x, weights, problem.bias, out=_result(problem), **settings)
+    return Run(call, out.copy, BORDERED, copying)
 
 
 def _binary(problem: Problem) -> Run:
@@ -58,10 +60,18 @@ def _binary(problem: Problem) -> Run:
     made = binary_conv2d.specialize(
         x=x.type, w=w.type, out=sf.i32[out.shape], stride=problem.case.stride
     )
-    return Run(made.bind(x=x, w=w, out=out), out.copy, "the input has its border")
+    return Run(made.bind(x=x, w=w, out=out), out.copy, BORDERED if padded(problem.case) else "")
 
 
-def _bordered(problem: Problem) -> np.ndarray:
+def padded(case: Case) -> bool:
+    """Whether the layer reads beyond its input."""
+    return case.op != "dense" and any(map(any, case.padding))
+
+
+def bordered(problem: Problem) -> np.ndarray:
+    """The input, inside its border where the layer has padding."""
+    if not padded(problem.case):
+        return problem.x
     from simdflow import dsl, ops
 
     kind = {np.dtype("u1"): dsl.u8, np.dtype("f4"): dsl.f32}[problem.x.dtype]
@@ -69,6 +79,11 @@ def _bordered(problem: Problem) -> np.ndarray:
     whole, inside = ops.bordered(problem.x.shape, kind, border)
     inside[...] = problem.x
     return whole
+
+
+def _result(problem: Problem) -> np.ndarray:
+    dtype = np.float32 if problem.case.dtype == "f32" else problem.expected.dtype
+    return np.empty(problem.expected.shape, dtype)
 
 
 def eager(problem: Problem) -> Callable[[], np.ndarray]:
@@ -108,13 +123,19 @@ def _settings(problem: Problem) -> dict[str, Any]:
     settings: dict[str, Any] = {"activation": "relu" if case.relu else None}
     if case.op != "dense":
         settings |= {"stride": case.stride, "padding": case.padding}
-    if case.dtype == "int8":
-        from simdflow.ops import Quantization
-
-        assert problem.w_scale is not None
-        settings |= {
-            "x_q": Quantization(problem.x_scale),
-            "w_q": Quantization(problem.w_scale),
-            "y_q": Quantization(problem.y_scale, problem.y_zero),
-        }
+    if found := quantizations(problem):
+        settings |= dict(zip(("x_q", "w_q", "y_q"), found, strict=True))
     return settings
+
+
+def quantizations(problem: Problem) -> tuple[Quantization, Quantization, Quantization] | None:
+    """Those of input, weights and output; None for f32."""
+    from simdflow.ops import Quantization
+
+    if problem.w_scale is None:
+        return None
+    return (
+        Quantization(problem.x_scale),
+        Quantization(problem.w_scale),
+        Quantization(problem.y_scale, problem.y_zero),
+    )

@@ -36,6 +36,9 @@ class Row:
     exact               integer results are equal to numpy's; None for f32 within its error bound
     bar, bar_on         the share asked for, and of what: "peak" or "bound" ("us": a time)
     clock_ghz           the clock while the case ran
+    input               "bordered": the input of ours has its border before the call, as inside a
+                        network; copying_us is the time from one that has to be given it
+    rank_correlation    of predicted and measured times of several dataflows (Spearman's)
     notes, why          for each engine: how it runs; or why it has no time
     """
 
@@ -57,6 +60,9 @@ class Row:
     bar: float | None = None
     bar_on: str = ""
     clock_ghz: float | None = None
+    input: str = ""
+    copying_us: float | None = None
+    rank_correlation: float | None = None
     notes: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
 

@@ -27,9 +27,15 @@ def summary(rows: Sequence[Row]) -> tuple[str, ...]:
     for name, words, asked in MEANS:
         ratios = [r.ratio for r in rows if r.ratio and all(_has(r, word) for word in words)]
         if ratios:
-            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+            mean = geometric_mean(ratios)
             verdict = "" if asked is None else f", asked {asked:.2f}: {_verdict(mean >= asked)}"
             lines.append(f"{name}: geometric mean {mean:.3f} over {len(ratios)} layers{verdict}")
+    slower = [r.copying_us / r.ours_us for r in rows if r.copying_us and r.ours_us]
+    if slower:
+        lines.append(
+            f"with the copy that gives the input its border: {geometric_mean(slower):.2f} times as "
+            f"long, geometric mean over {len(slower)} layers"
+        )
     compared = [r for r in rows if r.ratio]
     if compared:
         slow = [r for r in compared if r.ratio and r.ratio < SLOWEST]
@@ -59,6 +65,11 @@ def summary(rows: Sequence[Row]) -> tuple[str, ...]:
         which = cases[0] if len(cases) == 1 else f"{len(cases)} cases"
         lines.append(f"not run ({which}): {reason}")
     return (BOUND_STATEMENT, *lines)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """exp(mean(log(values)))."""
+    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def _classes(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from .errors import DataflowError
 
@@ -39,6 +40,22 @@ class Dataflow:
     unroll: Sizes = ()
     order: tuple[str, ...] = ()
     parallel: str = ""
+
+    if TYPE_CHECKING:  # what it takes is more than what it keeps
+
+        def __init__(
+            self,
+            anchor: str = "out",
+            auxiliary: Mapping[str, int] | Sizes = (),
+            tile: Mapping[str, int] | Sizes = (),
+            block: Mapping[str, int] | Sizes = (),
+            lanes: str = "",
+            width: int = 0,
+            group: str = "",
+            unroll: Mapping[str, int] | Sizes = (),
+            order: Iterable[str] = (),
+            parallel: str = "",
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for name in ("auxiliary", "tile", "block", "unroll"):

@@ -15,11 +15,10 @@ import numpy as np
 
 from .types import Exact, bit
 
-Point = int | tuple[int, ...]
 Extents = int | tuple[int, ...]
 
 
-def grid(*extents: Extents) -> Iterator[Point]:
+def grid(*extents: Extents) -> Iterator[Any]:
     """Every point of the output's axes, the last fastest: `for n, oc in sf.grid(out.shape)`.
 
     Takes a shape, an integer, or several of them. One axis gives integers, more give tuples.
@@ -27,12 +26,12 @@ def grid(*extents: Extents) -> Iterator[Point]:
     return _points(extents)
 
 
-def reduce(*extents: Extents) -> Iterator[Point]:
+def reduce(*extents: Extents) -> Iterator[Any]:
     """Every point of the axes that are summed over: `for kh, kw, ic in sf.reduce(w.shape[:3])`."""
     return _points(extents)
 
 
-def _points(extents: tuple[Extents, ...]) -> Iterator[Point]:
+def _points(extents: tuple[Extents, ...]) -> Iterator[Any]:
     flat: list[int] = []
     for e in extents:
         flat += [int(n) for n in e] if isinstance(e, tuple) else [int(e)]

@@ -284,6 +284,11 @@ class LoopNest:
             found.update((x, None) for x in walk(e) if isinstance(x, Load))
         return tuple(found)
 
+    @property
+    def accesses(self) -> tuple[Load | Store, ...]:
+        """Every load, then the store."""
+        return (*self.loads(), self.store)
+
     def expressions(self) -> tuple[Expr, ...]:
         r = self.reduction
         first = (r.init, r.value) if r else ()

@@ -9,11 +9,13 @@ from .border import bordered, pad
 from .convolution import conv2d, dense, depthwise_conv2d
 from .elementwise import clip, gelu, hardswish, leaky_relu, relu, relu6, sigmoid, tanh
 from .matrix import matmul
+from .op import Op
 from .pooling import avg_pool2d, global_avg_pool2d, max_pool2d
 from .quantization import Quantization
 from .rows import layer_norm, softmax
 
 __all__ = [
+    "Op",
     "Quantization",
     "add",
     "avg_pool2d",

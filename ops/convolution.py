@@ -231,7 +231,7 @@ def conv2d(
     sums that can leave i32.
     """
     numbers = Numbers(activation, x_q, w_q, y_q, y_type, rounding, target, dataflow)
-    window_ = {"stride": stride, "padding": padding, "dilation": dilation}
+    window_: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     kind = _conv2d_shape(x, w.type, _kind(bias), groups=groups, **window_, **vars(numbers))
     group = w.shape[3] // groups
     return _windowed("conv2d", x, w, bias, kind, group, window_, numbers)
@@ -307,7 +307,7 @@ def depthwise_conv2d(
     and errors are those of `conv2d`.
     """
     numbers = Numbers(activation, x_q, w_q, y_q, y_type, rounding, target, dataflow)
-    window_ = {"stride": stride, "padding": padding, "dilation": dilation}
+    window_: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     kind = _depthwise_shape(x, w.type, _kind(bias), **window_, **vars(numbers))
     kh, kw, oc = w.shape
     one = _reshaped(w, (kh, kw, 1, oc))

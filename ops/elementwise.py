@@ -244,7 +244,6 @@ def clip(
     """out = min(max(x, low), high), NaN stays NaN; types, quantization and errors are those of
     `relu`. With quantizations `low` and `high` are real values.
     """
-    _clip_shape(x, low=low, high=high, x_q=x_q, y_q=y_q, rounding=rounding)
     return _clipped("clip", x, low, high, x_q, y_q, target, dataflow)
 
 

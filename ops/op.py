@@ -187,7 +187,7 @@ class Op:
         for keyed in (given, (operands, options)):
             try:
                 key = _key(keyed[0], self._inputs, keyed[1])
-                if len(self._ready) >= KEPT:
+                while key not in self._ready and len(self._ready) >= KEPT:
                     self._ready.pop(next(iter(self._ready)), None)
                 self._ready[key] = ready
             except (TypeError, AttributeError):
@@ -197,8 +197,9 @@ class Op:
     def _planned(self, operands: Any, options: dict[str, Any], fixed: bool) -> Layer:
         """The layer for operands: inputs stand for their types, weights are packed."""
         n = self._inputs
-        inputs = (described(a, fixed) for a in operands[:n])
-        weights = (None if a is None else pack(a) for a in operands[n:])
+        inputs = [described(a, fixed) for a in operands[:n]]
+        weights = [None if a is None else pack(a) for a in operands[n:]]
+        self._shape(*inputs, *(None if a is None else a.type for a in weights), **options)
         return self._plan(*inputs, *weights, **options)
 
 
@@ -289,11 +290,11 @@ class Ready:
         self._shared = None if layer.buffers else self._mine()
 
     def __call__(self, operands: tuple[Any, ...], out: np.ndarray | None) -> np.ndarray:
-        result = np.empty(self._shape, self._dtype) if out is None else self._checked(out)
+        result = np.empty(self._shape, self._dtype) if out is None else self._checked(out, operands)
         runs = (self._shared or self._mine()).runs
         # Seen in another shape, an array in another order is a copy: not what is to be written.
         if runs is None or (out is not None and not out.flags.c_contiguous):
-            return self._slowly(operands, result, out is not None)
+            return self._slowly(operands, result)
         inputs = [
             a if type(a) is not np.ndarray or a.shape == shape else a.reshape(shape)
             for a, (_, shape) in zip(operands, self._inputs, strict=False)
@@ -304,7 +305,7 @@ class Ready:
                 target = result if run.view is None else result.reshape(run.view)
             reads = inputs if run.reads is None else [inputs[i] for i in run.reads]
             if not run.call(*reads, target):
-                return self._slowly(operands, result, out is not None)
+                return self._slowly(operands, result)
         return result
 
     def _mine(self) -> Held:
@@ -337,31 +338,26 @@ class Ready:
             runs.append(Run(call, reads, target, step.view))
         return tuple(runs)
 
-    def _slowly(self, operands: tuple[Any, ...], result: np.ndarray, given: bool) -> np.ndarray:
+    def _slowly(self, operands: tuple[Any, ...], result: np.ndarray) -> np.ndarray:
         """All steps, on arrays of any strides, through the buffers between them."""
         target = result
         if not result.flags.c_contiguous or result.dtype is not self._dtype:
             target = np.empty(self._shape, self._dtype)
         inputs = [np.asarray(a) for a in operands[: len(self._inputs)]]
-        if given and any(np.may_share_memory(a, result) for a in inputs):
-            raise OperandError(
-                f"{self.op}: out overlaps an input; an output must be memory of its own. Pass "
-                "another array."
-            )
         values: dict[Any, np.ndarray] = dict(self._mine().buffers)
         values["out"] = target
         for (name, shape), a in zip(self._inputs, inputs, strict=True):
             values[name] = a if a.shape == shape else a.reshape(shape)
         for step in self.layer.steps:
-            given = (values[o] if type(o) is str else o for o in step.operands)
-            step.kernel(*given, out=_seen(values[step.out], step.view))
+            read = (values[o] if type(o) is str else o for o in step.operands)
+            step.kernel(*read, out=_seen(values[step.out], step.view))
         if target is not result:
             result[...] = target
         return result
 
     def bind(self, arrays: tuple[np.ndarray, ...], out: np.ndarray) -> Callable[[], object]:
         """All steps bound to these arrays and to buffers of their own."""
-        self._checked(out)
+        self._checked(out, arrays)
         values: dict[Any, np.ndarray] = {b.name: b.make() for b in self.layer.buffers}
         values["out"] = out
         for (name, shape), a in zip(self._inputs, arrays, strict=True):
@@ -381,7 +377,7 @@ class Ready:
 
         return run
 
-    def _checked(self, out: np.ndarray) -> np.ndarray:
+    def _checked(self, out: np.ndarray, operands: tuple[Any, ...]) -> np.ndarray:
         if not isinstance(out, np.ndarray) or out.shape != self._shape or out.dtype != self._dtype:
             shown = (
                 f"{out.dtype}{list(out.shape)}"
@@ -396,4 +392,10 @@ class Ready:
             raise OperandError(
                 f"{self.op}: out is read-only; it is written. Pass a writeable array."
             )
+        for name, a in zip(self.names, operands[: len(self._inputs)], strict=False):
+            if isinstance(a, np.ndarray) and np.may_share_memory(a, out):
+                raise OperandError(
+                    f"{self.op}: out overlaps {name}; an output must be memory of its own. Pass "
+                    "another array."
+                )
         return out

@@ -291,7 +291,7 @@ def avg_pool2d(
     stay). With `count_include_pad` (f32) the border counts too. Options and errors are those of
     `max_pool2d`.
     """
-    options = {"kernel": kernel, "stride": stride, "padding": padding, "activation": activation}
+    options: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding, "activation": activation}
     out = _avg_shape(x, **options, count_include_pad=count_include_pad, y_q=y_q)
     at = _pooled("avg_pool2d", x, kernel, stride, padding, 1, activation, y_q)
     border = source("avg_pool2d", "x", x, at.pads, 0, target)
@@ -402,5 +402,6 @@ def global_avg_pool2d(
         numbers = ((q << k) // count, max(shift, 0), max(-shift, 0))
         names = ("factor", "left", "right")
         tables = {n: spread(np.int32(v), channels) for n, v in zip(names, numbers, strict=True)}
-    made = nest.specialize(**chosen, **limits, **{k: described(v) for k, v in tables.items()})
+    kinds: dict[str, Any] = {k: described(v) for k, v in tables.items()}
+    made = nest.specialize(**chosen, **limits, **kinds)
     return Layer({"x": x.shape}, out, (Step(made, ("x", *tables.values())),))

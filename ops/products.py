@@ -185,14 +185,14 @@ def finishing(
         low, high = ACTIVATIONS[activation]
         if low is None:
             return Finish(product_f32)
-        limits = {"lowest": low, "highest": math.inf if high is None else high, "clipped": 1}
+        limits: dict[str, Any] = {"lowest": low, "highest": math.inf if high is None else high, "clipped": 1}
         return Finish(product_f32, (), limits)
     if quantizations is None:
         return Finish(product_i32)
     x, w, y = quantizations
     nest, zero_point = REQUANTIZING[to][rounding], y.zero_point
     low, high = bounds(activation, y, to, "tflite" if rounding == "double" else rounding)
-    limits: dict[str, Any] = {"zero_point": zero_point, "lowest": low, "highest": high}
+    limits = {"zero_point": zero_point, "lowest": low, "highest": high}
     if rounding in ("tflite", "double"):
         real = np.float64(x.single) * w.scales.astype(np.float64) / np.float64(y.single)
         if rounding == "double":

@@ -243,7 +243,7 @@ def layer_norm(
     Mean and variance (of squared differences, divided by n) are those of the last axis. Raises
     OperandError for other types, and a gain or bias of another length.
     """
-    out = _layer_norm_shape(x, gain and gain.type, bias and bias.type, epsilon=epsilon)
+    out = _layer_norm_shape(x, *(p and p.type for p in (gain, bias)), epsilon=epsilon)
     rows, n = _rows(x)
     seen, each = f32[rows, n], f32[rows]
     factors = np.ones(n, np.float32) if gain is None else gain.array

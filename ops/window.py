@@ -44,7 +44,7 @@ class Window:
 def window(
     op: str,
     x: OperandType,
-    kernel: tuple[int, int],
+    kernel: tuple[int, ...],
     stride: Pair,
     padding: Padding,
     dilation: Pair = 1,

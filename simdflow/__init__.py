@@ -10,24 +10,65 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 try:
-    from . import dsl
-except ImportError as error:  # run from the source tree without an installation
+    from .dsl import (
+        CacheWarning,
+        Dataflow,
+        DataflowError,
+        KernelError,
+        LoopNest,
+        ModelError,
+        OperandError,
+        OperandType,
+        Scalar,
+        SimdflowError,
+        SimdflowWarning,
+        TargetError,
+        abs,
+        bit,
+        ceil,
+        clip,
+        erf,
+        exp,
+        f32,
+        f64,
+        floor,
+        grid,
+        i8,
+        i16,
+        i32,
+        i64,
+        log,
+        max,
+        min,
+        nonzeros,
+        reduce,
+        round,
+        rsqrt,
+        select,
+        sigmoid,
+        sqrt,
+        tanh,
+        u8,
+        u16,
+        u32,
+        xnor_popcount,
+    )
+except ModuleNotFoundError as error:
+    if error.name != "simdflow.dsl":
+        raise
+    # Run from the source tree without an installation.
     raise ImportError(
-        "simdflow is not installed: simdflow.dsl is missing. Run `pip install -e .` in the repository."
+        "simdflow is not installed: simdflow.dsl is missing. Run `pip install -e .` in the "
+        "repository."
     ) from error
-
-from .dsl import *  # noqa: F403
-from .dsl import __all__ as _words
-
-del pack_bits, unpack_bits  # noqa: F821  (of plain words; `sf.pack_bits` makes Bits, which know their shape)
-_language = [n for n in _words if n not in ("pack_bits", "unpack_bits", "parse", "interpret")]
 
 if TYPE_CHECKING:
     from . import cache, ops, testing
     from .compiled import CompiledKernel
+    from .dataflows import dataflows
     from .kernel import Kernel, kernel
     from .operands import Bits, PackedOperand, pack, pack_bits
-    from .targets import Target, target
+    from .targets import Target, host_targets, target
 
 __version__ = "0.1.0"
 
@@ -49,7 +90,63 @@ _LAZY = {
     "testing": "",
 }
 
-__all__ = [*_language, *_LAZY]
+__all__ = [
+    "Bits",
+    "CacheWarning",
+    "CompiledKernel",
+    "Dataflow",
+    "DataflowError",
+    "Kernel",
+    "KernelError",
+    "LoopNest",
+    "ModelError",
+    "OperandError",
+    "OperandType",
+    "PackedOperand",
+    "Scalar",
+    "SimdflowError",
+    "SimdflowWarning",
+    "Target",
+    "TargetError",
+    "abs",
+    "bit",
+    "cache",
+    "ceil",
+    "clip",
+    "dataflows",
+    "erf",
+    "exp",
+    "f32",
+    "f64",
+    "floor",
+    "grid",
+    "host_targets",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "kernel",
+    "log",
+    "max",
+    "min",
+    "nonzeros",
+    "ops",
+    "pack",
+    "pack_bits",
+    "reduce",
+    "round",
+    "rsqrt",
+    "select",
+    "sigmoid",
+    "sqrt",
+    "tanh",
+    "target",
+    "testing",
+    "u8",
+    "u16",
+    "u32",
+    "xnor_popcount",
+]
 
 
 class _Package(ModuleType):

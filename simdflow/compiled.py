@@ -260,7 +260,7 @@ class CompiledKernel:
                 if given.csr is not None:
                     arrays[m.name] = given.csr[m.role]
                 elif packing is None:
-                    arrays[m.name] = given.array
+                    arrays[m.name] = plain(given)
                 else:
                     for suffix, part in zip(("", "_sums"), given.parts(packing), strict=False):
                         arrays[f"{m.operand}{suffix}"] = part

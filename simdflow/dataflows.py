@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from .compiler.choose import fused_run, group_options
@@ -68,7 +69,7 @@ def space(nest: LoopNest, target: Target) -> Iterator[Dataflow]:
             )
             yield base
             if sides:
-                yield from _allocations(nest, base, target, sides, anchor, group)
+                yield from _allocations(nest, base, target, anchor, group)
 
 
 def _lanes(flat: LoopNest) -> list[str]:
@@ -113,11 +114,9 @@ def _unrolls(flat: LoopNest) -> list[dict[str, int]]:
 
 
 def _allocations(
-    nest, base: Dataflow, target: Target, sides, anchor: str, group: int
+    nest: LoopNest, base: Dataflow, target: Target, anchor: str, group: int
 ) -> Iterator[Dataflow]:
     """The registers that are left: all to one operand first, then to the other (YFlows, both ways)."""
-    from dataclasses import replace
-
     try:
         decided = plan(flatten(nest, base), base, target)
     except DataflowError:
@@ -131,7 +130,8 @@ def _allocations(
         n: tile_keys(decided.nest, decided.flow, loads[n], decided.lanes, group) for n in others
     }
     for order in itertools.permutations(others):
-        left, counts = free, {}
+        left = free
+        counts: dict[str, int] = {}
         for name in order:
             counts[name] = max(1, min(most[name], left))
             left -= counts[name]

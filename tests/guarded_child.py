@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from samples import BY_NAME, Sample
 
 import simdflow as sf
 from simdflow import testing
+from simdflow.compiler.packing import aligned
 from simdflow.kernel import Kernel
-from simdflow.operands import PackedOperand
+from simdflow.operands import PackedOperand, packed_parts
 from simdflow.testing.checking import Case
 
 at_end = True
@@ -26,8 +28,6 @@ at_end = True
 
 def guard_what_the_kernel_makes() -> None:
     """Packed parts and scratch: not the user's arrays, and just as easy to overrun."""
-    kernel, operands = (importlib.import_module(f"simdflow.{n}") for n in ("kernel", "operands"))
-    packed_parts, aligned = operands.packed_parts, kernel.aligned
 
     def guarded_parts(*arguments: Any) -> tuple[np.ndarray, ...]:
         parts = packed_parts(*arguments)
@@ -36,8 +36,16 @@ def guard_what_the_kernel_makes() -> None:
     def guarded_scratch(size: int) -> np.ndarray:
         return testing.guarded(aligned(size), at_end)
 
-    vars(kernel)["packed_parts"] = vars(operands)["packed_parts"] = guarded_parts
-    vars(kernel)["aligned"] = guarded_scratch
+    replaced("simdflow.arguments", "packed_parts", guarded_parts)
+    replaced("simdflow.operands", "packed_parts", guarded_parts)
+    replaced("simdflow.compiled", "aligned", guarded_scratch)
+
+
+def replaced(module: str, name: str, function: Callable[..., Any]) -> None:
+    """Put a function in the place of another, which has to be there."""
+    space = vars(importlib.import_module(module))
+    assert name in space, f"{module}.{name} has moved: what it makes is no longer guarded"
+    space[name] = function
 
 
 def protected(operand: Any) -> Any:

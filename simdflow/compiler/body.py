@@ -81,7 +81,16 @@ def _keeps_broadcasts(tile: Tile) -> bool:
 
 def _streamed(tile: Tile, uses: list) -> list:
     """Where one side is wholly in registers: the products in the order in which the other side's registers first
-    occur, so that each of those is loaded once for all its uses."""
+    occur, so that each of those is loaded once for all its uses. Where both sides run along the lanes (depthwise), one
+    vector after the other, so that one vector's weights are enough."""
+    plan = tile.plan
+    assert plan.a is not None and plan.b is not None
+    both = all(plan.flow.lanes in x.index[-1].axes for x in (plan.a, plan.b) if len(x.index) == 1)
+    groups = [[u for u in uses if u[1] == j] for j in range(tile.vectors)] if both else [uses]
+    return [use for group in groups for use in _streamed_once(tile, group)]
+
+
+def _streamed_once(tile: Tile, uses: list) -> list:
     plan = tile.plan
     slots = dict(plan.slots)
     keys: dict[str, list] = {}
@@ -90,7 +99,7 @@ def _streamed(tile: Tile, uses: list) -> list:
         keys[load.operand] = [
             address(plan, load, tile.place(tile.spots[i], j, p)) for i, j, p in uses
         ]
-    held = [name for name, mine in keys.items() if slots.get(name, 1) in (0, len(set(mine)))]
+    held = [n for n, mine in keys.items() if not 0 < slots.get(n, 1) < len(set(mine))]
     if not held or len(keys) == 1:
         return uses
     moving = keys[next(name for name in keys if name != held[-1])]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
-from ..dsl.nest import LoopNest
+from ..dsl.nest import Load, LoopNest, Reduction
 from ..targets import Target
 from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
 from .cost import cost
@@ -49,17 +49,23 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
     flat = flatten(nest, Dataflow())
     lanes_axis = default_lanes(flat)
     grid = [a.name for a in flat.grid]
-    extents = flat.extents
     r = flat.reduction
     product = r is not None and r.combine == "add" and value_operands(r.value) is not None
     if not product:
         yield from _streams(flat, target, lanes_axis)
         return
-    assert r is not None
     alone = compressed_rows(flat)
     rows = fused_run(flat, [a for a in grid if a != lanes_axis and a not in alone])
     for group in group_options(flat, target, lanes_axis):
-        yield from _tiles(flat, target, lanes_axis, rows, group, extents)
+        yield from _tiles(flat, target, lanes_axis, rows, group)
+
+
+def _product(flat: LoopNest) -> tuple[Reduction, tuple[Load, Load]]:
+    """The reduction and the sides of its product, where `candidates` found one."""
+    r = flat.reduction
+    pair = value_operands(r.value) if r else None
+    assert r is not None and pair is not None
+    return r, pair
 
 
 def fused_run(flat: LoopNest, axes: list[str]) -> list[str]:
@@ -78,14 +84,10 @@ def _extent(flat: LoopNest, name: str) -> int:
 
 def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple[str, int]]:
     """(group axis, group): what the target's dot products can do with each reduction axis."""
-    r = flat.reduction
-    assert r is not None
-    pair = value_operands(r.value)
-    assert pair is not None
-    names = [flat.type_of(x.operand).scalar.name for x in pair]
-    groups = sorted(
-        {*target.groups(*names, r.scalar.name), *target.groups(*names[::-1], r.scalar.name)}
-    )
+    r, pair = _product(flat)
+    a, b = (flat.type_of(x.operand).scalar.name for x in pair)
+    acc = r.scalar.name
+    groups = sorted({*target.groups(a, b, acc), *target.groups(b, a, acc)})
     axes = [a.name for a in r.axes if a.kind == "reduce" and flat.extents[a.name] > 1]
     last = fused_run(flat, axes)
     found: list[tuple[str, int]] = []
@@ -93,29 +95,32 @@ def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple
     if groups[-1] > 1:
         # Depthwise: both sides run along the lanes, any reduction axis may be the group.
         options = list(reversed(axes)) if both else last[-1:]
-        found = [(a, g) for a in options for g in groups if g > 1]
+        found = [(axis, g) for axis in options for g in groups if g > 1]
     if not found or groups[-1] <= 4:
         found.append((last[-1] if last and not both else "", 1))
-    if names == ["bit", "bit"]:
+    if a == b == "bit":
         found = [(bit_axis(flat), 32)]
     return found
 
 
 def _tiles(
-    flat, target: Target, lanes_axis, rows, group, extents
+    flat: LoopNest, target: Target, lanes_axis: str, rows: list[str], group: tuple[str, int]
 ) -> Iterator[tuple[float, Dataflow]]:
     axis, g = group
+    extents = flat.extents
     lanes = lanes_of(flat, target.width)
     vectors = -(-extents[lanes_axis] // lanes)
-    r = flat.reduction
+    r, pair = _product(flat)
     steps = math.prod(extents[a.name] for a in r.axes if a.kind == "reduce") / max(g, 1)
     last = rows[-1] if rows else ""
     before = rows[-2] if len(rows) > 1 else ""
     n_last = _extent(flat, last) if last else 1
     n_before = _extent(flat, before) if before else 1
     others = math.prod(_extent(flat, a) for a in rows[:-2])
-    pair = value_operands(r.value)
     both = all(lanes_axis in x.index[-1].axes for x in pair)
+    # The taps of a row alone, where the whole window's weights leave no room for four accumulators.
+    window = {a.name: extents[a.name] for a in r.axes if a.kind == "reduce"}
+    wholes = (not both or _tap_groups(window, axis, g) * _sharing(window, axis, g) + 5 < target.budget,)
     seen = set()
     for nr in sorted(
         {n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n <= vectors}
@@ -136,16 +141,15 @@ def _tiles(
                 tile = {lanes_axis: nr * lanes}
                 tile |= {last: mr} if mr > 1 else {}
                 tile |= {before: outer} if outer > 1 else {}
-                flow = _flow(flat, target, lanes_axis, rows, axis, g, tile, outer * mr, nr)
-                if both and flow is None:
-                    continue
-                reads = (
-                    _window_reads(flat, flow, rows, lanes, g) / (outer * mr * nr) if both else 0.0
-                )
-                rough = others * _rough(
-                    target, n_before, outer, n_last, mr, vectors, nr, steps, reads
-                )
-                yield rough, flow
+                for whole in wholes:
+                    flow = _flow(flat, target, lanes_axis, axis, g, tile, outer * mr, nr, whole)
+                    if flow is None:
+                        continue
+                    reads = _window_reads(flat, flow, lanes, g) / (outer * mr * nr) if both else 0.0
+                    rough = others * _rough(
+                        target, n_before, outer, n_last, mr, vectors, nr, steps, reads
+                    )
+                    yield rough, flow
 
 
 def _sensible(n: int, most: int) -> set[int]:
@@ -153,19 +157,28 @@ def _sensible(n: int, most: int) -> set[int]:
     return {-(-n // k) for k in range(1, n + 1) if -(-n // k) <= most}
 
 
-def _window_reads(flat: LoopNest, flow: Dataflow, rows: list[str], lanes: int, g: int) -> float:
+def _window_reads(flat: LoopNest, flow: Dataflow, lanes: int, g: int) -> float:
     """Loads of the moving side of a depthwise product, for a whole tile and one group of the reduction."""
     fused = flatten_again(flat, flow)
-    r = fused.reduction
-    assert r is not None
-    pair = value_operands(r.value)
-    assert pair is not None
+    r, pair = _product(fused)
     moving = max(pair, key=lambda x: len(x.index[-1].axes))
-    steps = math.prod(fused.extents[a.name] for a in r.axes) / max(g, 1)
+    unroll = dict(flow.unroll)
+    passes = math.prod(-(-fused.extents[a.name] // unroll.get(a.name, 1)) for a in r.axes)
+    steps = math.prod(fused.extents[a.name] for a in r.axes) / max(g, 1) / passes
     return tile_keys(fused, flow, moving, lanes, g) * (3.0 if g > 1 else 1.0) / steps
 
 
-def _rough(target, n_before, outer, n_last, mr, vectors, nr, steps, reads) -> float:
+def _rough(
+    target: Target,
+    n_before: int,
+    outer: int,
+    n_last: int,
+    mr: int,
+    vectors: int,
+    nr: int,
+    steps: float,
+    reads: float,
+) -> float:
     """Cycles of one product nest: every tile at its busiest port, plus what a tile costs besides."""
     total = 0.0
     for h, th in _pieces(n_before, outer):
@@ -183,9 +196,18 @@ def _pieces(n: int, size: int) -> list[tuple[int, int]]:
     return [(size, n // size)] * (n >= size) + ([(n % size, 1)] if n % size else [])
 
 
-def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow | None:
-    r = flat.reduction
-    pair = value_operands(r.value)
+def _flow(
+    flat: LoopNest,
+    target: Target,
+    lanes_axis: str,
+    axis: str,
+    g: int,
+    tile: dict[str, int],
+    mr: int,
+    nr: int,
+    whole: bool,
+) -> Dataflow | None:
+    r, pair = _product(flat)
     wide = [x for x in pair if lanes_axis in x.index[-1].axes]
     narrow = [x for x in pair if x not in wide]
     unroll: dict[str, int] = {}
@@ -194,24 +216,20 @@ def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow | N
         if mr < nr:
             auxiliary = {wide[0].operand: 1, narrow[0].operand: mr}
     else:
-        # Depthwise: all taps in the body, the weights in registers across the pixels, each pixel read once.
-        unroll = {a.name: flat.extents[a.name] for a in r.axes}
-        taps = math.prod(unroll.values())
-        held = _tapgroup_options(unroll, axis, g) * nr * _sharing(unroll, axis, g)
-        if mr * nr + held + 2 <= target.budget:
-            auxiliary = {_weights(flat, pair).operand: held}
-        elif mr * nr > 4 * nr:
-            return None  # too many weights to keep: only narrow tiles, which read them again for few pixels
-        else:
-            auxiliary = {}
-        if taps > 49:
-            unroll = {}
+        # Depthwise: the taps in the body (or those of a row), one vector's weights in registers at a time, each pixel
+        # read once.
+        taps = [a for a in r.axes if whole or a.name == r.axes[-1].name]
+        unroll = {a.name: flat.extents[a.name] for a in taps}
+        held = _tap_groups(unroll, axis, g) * _sharing(unroll, axis, g)
+        if mr * nr + held + 2 > target.budget:
+            return None
+        auxiliary = {_weights(flat, pair).operand: held}
     if r.axes and axis and r.axes[-1].kind == "reduce" and not unroll:
         n = _extent(flat, axis)
         most = max(1, BODY // (mr * nr))
-        whole = -(-n // g)
-        steps = max((k for k in range(1, min(whole, most) + 1) if whole % k == 0), default=1)
-        if steps == 1 and whole > most > 3:
+        count = -(-n // g)
+        steps = max((k for k in range(1, min(count, most) + 1) if count % k == 0), default=1)
+        if steps == 1 and count > most > 3:
             steps = most
         unroll = {axis: steps * g}
     return Dataflow(
@@ -219,7 +237,7 @@ def _flow(flat, target, lanes_axis, rows, axis, g, tile, mr, nr) -> Dataflow | N
     )
 
 
-def _tapgroup_options(unroll: dict[str, int], axis: str, g: int) -> int:
+def _tap_groups(unroll: dict[str, int], axis: str, g: int) -> int:
     return math.prod(-(-n // g) if a == axis else n for a, n in unroll.items())
 
 
@@ -229,7 +247,7 @@ def _sharing(unroll: dict[str, int], axis: str, g: int) -> int:
     return g - n + 1 if 1 < n < g else 1
 
 
-def _weights(flat: LoopNest, pair):
+def _weights(flat: LoopNest, pair: tuple[Load, Load]) -> Load:
     """The side of a product that is read again for more points of the output."""
     grid = {a.name for a in flat.grid}
     return min(pair, key=lambda x: len(x.index[-1].axes & grid))

@@ -147,8 +147,7 @@ def default_lanes(nest: LoopNest) -> str:
 
 def quotient_axes(nest: LoopNest) -> set[str]:
     """Axes inside a quotient that did not become axes: their index does not grow evenly from lane to lane."""
-    accesses = (*nest.loads(), nest.store)
-    terms = [t for x in accesses for i in x.index for t, _ in i.terms]
+    terms = [t for x in nest.accesses for i in x.index for t, _ in i.terms]
     return set().union(*(t.inner.axes for t in terms if not isinstance(t, str)))
 
 

@@ -8,10 +8,11 @@ it comes round again. Predicts on which side of another dataflow this one lies, 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..dsl.nest import integer
 from ..dsl.types import SCALARS
 from ..targets import Target
 from .plan import RegisterPlan
@@ -38,6 +39,9 @@ EXPENSIVE = {
 EXPENSIVE |= {"mod": 40, "floordiv": 40, "hadd": 10, "hmax": 10, "hmin": 10}
 
 
+Counts = dict[str, float]  # instructions by kind
+
+
 @dataclass(frozen=True)
 class Cost:
     """Predicted cycles, and what they are made of: vector instructions, loads, stores, bytes beyond L1."""
@@ -60,7 +64,7 @@ class Cost:
 
 def cost(plan: RegisterPlan, program: Program) -> Cost:
     """The predicted cost of one call."""
-    counts: Counter[str] = Counter()
+    counts: Counts = defaultdict(float)
     issue = _issue(program.body, plan, 1.0, counts)
     far, traffic = _traffic(program, plan.target)
     # Loads from L2 overlap with arithmetic but not wholly.
@@ -76,15 +80,22 @@ def _pieces(op: Op, target: Target) -> float:
     return max(1.0, op.vec.lanes * bits / target.width)
 
 
+def _number(op: Op, place: int) -> int:
+    """An argument that is an immediate."""
+    value = op.args[place]
+    assert isinstance(value, int), f"{op.name}: argument {place} is {value}, not an integer"
+    return value
+
+
 def _uops(op: Op, plan: RegisterPlan) -> tuple[str, float]:
     """(port kind, instructions)."""
     target = plan.target
     n = _pieces(op, target)
     if op.name in ("load", "broadcast"):
-        group_extra = 3.0 * op.args[-1] if op.name == "broadcast" and len(op.args) == 3 else 0.0  # type: ignore[operator]
+        group_extra = 3.0 * _number(op, 2) if op.name == "broadcast" and len(op.args) == 3 else 0.0
         return "load", n + group_extra
     if op.name == "gather":
-        group, stride, lanes = int(op.args[1]), int(op.args[2]), int(op.args[4])  # type: ignore[arg-type]
+        group, stride, lanes = _number(op, 1), _number(op, 2), _number(op, 4)
         return "gather", (2.0 * group + 1 if stride == 1 else 2.0 * lanes * group)
     if op.name in ("store", "store_bits"):
         return "store", n
@@ -106,11 +117,11 @@ def _uops(op: Op, plan: RegisterPlan) -> tuple[str, float]:
 
 
 def _straight(
-    ops: Sequence[Op], plan: RegisterPlan, times: float, counts: Counter[str], chained: bool
+    ops: Sequence[Op], plan: RegisterPlan, times: float, counts: Counts, chained: bool
 ) -> float:
     """Cycles of a straight-line run."""
     target = plan.target
-    ports: Counter[str] = Counter()
+    ports: Counts = defaultdict(float)
     chains: Counter[str] = Counter()
     for op in ops:
         kind, n = _uops(op, plan)
@@ -152,13 +163,11 @@ def _paging(ops: Sequence[Op], plan: RegisterPlan) -> float:
                 else 0
             )
             if item:
-                pages.add((where.operand, int(where.offset.const) * item // PAGE))  # type: ignore[arg-type]
+                pages.add((where.operand, integer(where.offset.const) * item // PAGE))
     return PAGE_CYCLES * len(pages) if len(pages) > PAGES else 0.0
 
 
-def _issue(
-    body: Sequence[Statement], plan: RegisterPlan, times: float, counts: Counter[str]
-) -> float:
+def _issue(body: Sequence[Statement], plan: RegisterPlan, times: float, counts: Counts) -> float:
     total = 0.0
     innermost = not any(isinstance(s, Loop) for s in body)
     for straight, run in itertools.groupby(body, key=lambda s: isinstance(s, Op)):
@@ -240,7 +249,12 @@ def _footprint(a: _Access, outside: tuple[str, ...], sizes: dict[str, float]) ->
     return min(touched, sizes[a.memory])
 
 
-def _collect(body, program: Program, loops, accesses: dict) -> None:
+def _collect(
+    body: Sequence[Statement],
+    program: Program,
+    loops: tuple[tuple[str, float], ...],
+    accesses: dict[tuple, _Access],
+) -> None:
     for s in body:
         if isinstance(s, Loop):
             trips = 4.0
@@ -251,7 +265,7 @@ def _collect(body, program: Program, loops, accesses: dict) -> None:
             for arg in s.args:
                 if isinstance(arg, Address):
                     item = max(program.memory(arg.operand).scalar.bits // 8, 1)
-                    wide = s.vec.lanes if s.name != "broadcast" else int(s.args[1])  # type: ignore[arg-type]
+                    wide = s.vec.lanes if s.name != "broadcast" else _number(s, 1)
                     key = (arg.operand, arg.offset.terms, loops)
                     old = accesses.get(key)
                     add = float(wide * item) + (old.bytes if old else 0.0)

@@ -57,10 +57,15 @@ def _split_quotients(nest: LoopNest) -> LoopNest:
     while (found := _divisible(nest)) is not None:
         axis, d = found
         outer = f"{axis}_o"
-        split = partial(_split, axis=axis, divisor=d, outer=outer)
-        nest = map_accesses(nest, lambda _, index, split=split: tuple(map(split, index)))
+        nest = map_accesses(nest, partial(_split_index, axis=axis, divisor=d, outer=outer))
         nest = _with_axes(nest, axis, (Axis(outer, nest.extents[axis] // d), Axis(axis, d)))
     return nest
+
+
+def _split_index(
+    _: str, index: tuple[Affine, ...], axis: str, divisor: int, outer: str
+) -> tuple[Affine, ...]:
+    return tuple(_split(a, axis, divisor, outer) for a in index)
 
 
 def _split(index: Affine, axis: str, divisor: int, outer: str) -> Affine:
@@ -86,7 +91,7 @@ def _divisible(nest: LoopNest) -> tuple[str, int] | None:
     extents = nest.extents
     reduced = nest.reduction.axes if nest.reduction else ()
     fixed = {a.name for a in reduced if a.kind == "nonzeros"}
-    for access in (*nest.loads(), nest.store):
+    for access in nest.accesses:
         for a in access.index:
             for term, _ in a.terms:
                 if isinstance(term, Quotient) and len(term.inner.axes) == 1:
@@ -191,7 +196,7 @@ def fusing_refused(nest: LoopNest, names: tuple[str, ...]) -> str:
         return "the nonzeros of a row are not an axis of the memory. Leave it alone."
     extents = nest.extents
     used = [n for n in names if extents[n] > 1]
-    for access in (*nest.loads(), nest.store):
+    for access in nest.accesses:
         for a in access.index:
             if any(isinstance(t, Quotient) and t.inner.axes & set(names) for t, _ in a.terms):
                 return f"{access} divides one of them."

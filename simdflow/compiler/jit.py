@@ -129,8 +129,8 @@ def _fresh(state: dict[str, Vec]) -> Any:
     kind = _state_type(tuple(state.values()))
 
     @intrinsic
-    def fresh(typing):
-        def emit(context, builder, signature, args):
+    def fresh(typing: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return ir.Constant(context.get_value_type(kind), ir.Undefined)
 
         return kind(), emit
@@ -145,8 +145,8 @@ def _bound(order: str) -> Any:
     from numba.extending import intrinsic
 
     @intrinsic
-    def bound(typing, a, b):
-        def emit(context, builder, signature, args):
+    def bound(typing: Any, a: Any, b: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.select(builder.icmp_signed(order, *args), *args)
 
         return types.int64(types.int64, types.int64), emit
@@ -161,8 +161,8 @@ def _fetch() -> Any:
     from numba.extending import intrinsic
 
     @intrinsic
-    def fetch_i32(typing, memory, index):
-        def emit(context, builder, signature, args):
+    def fetch_i32(typing: Any, memory: Any, index: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             typed = builder.bitcast(args[0], ir.IntType(32).as_pointer())
             return builder.sext(builder.load(builder.gep(typed, [args[1]])), ir.IntType(64))
 
@@ -274,7 +274,7 @@ def _numba_ir(function: Any, memories: int) -> tuple[str, str]:
     typing, context = cpu_target.typing_context, cpu_target.target_context
     typing.refresh()
     context.refresh()
-    flags = Flags()
+    flags: Any = Flags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
     signature = (*[types.voidptr] * memories, types.int64, types.int64)

@@ -49,7 +49,7 @@ def slide(
     for load in (plan.a, plan.b):
         if load is None or wanted.get(load.operand, 0) < 2:
             continue
-        places = {}
+        places: dict[Address, Place] = {}
         for p in points:
             for spot in tile.spots:
                 for j in range(tile.vectors):

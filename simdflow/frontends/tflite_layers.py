@@ -117,7 +117,7 @@ def _checked_step(made: _Made, at: int, name: str) -> Step:
     op = made.model.operators[at]
     try:
         return _step(made, op)
-    except (OperandError, ValueError, IndexError, KeyError, TypeError) as error:
+    except (OperandError, ValueError, IndexError, TypeError) as error:
         raise ModelError(
             f"{name}: operators[{at}]={op.kind} does not fit its tensors: {error}"
         ) from error
@@ -309,7 +309,9 @@ def _pad(layer: _Layer) -> _Built:
 
 
 @kernel
-def permuted(x, out, *, step_a=1, step_b=1, step_c=1, step_d=1):
+def permuted(
+    x: Any, out: Any, *, step_a: int = 1, step_b: int = 1, step_c: int = 1, step_d: int = 1
+) -> None:
     """out[a,b,c,d] = x[a*step_a + b*step_b + c*step_c + d*step_d]: axes in another order."""
     for a, b, c, d in sf.grid(out.shape):
         out[a, b, c, d] = x[a * step_a + b * step_b + c * step_c + d * step_d]

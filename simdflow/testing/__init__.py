@@ -8,7 +8,7 @@ from .checking import Mismatch, check, reproduce
 from .flows import dataflows, legal
 from .guard import guarded
 from .operands import arrays, extremes, layouts, shapes
-from .problems import Problem, problems
+from .problem import Problem, problems
 
 __all__ = [
     "Mismatch",

@@ -222,8 +222,7 @@ class _Run:
         )
         exact = np.asarray(a.value).dtype.kind != "f"
         whole = np.asarray(a.value) if exact else value.astype(np.int64)
-        spread = np.trunc(a.value + a.error) - np.trunc(a.value - a.error)
-        error = np.where(np.asarray(a.error) > 0, spread, 0.0)
+        error = _stepped(np.trunc, a)
         if e.mode == "wrap":
             size, low = 1 << scalar.bits, int(scalar.low)
             wrapped = whole if scalar.bits == 64 else (whole - low) % size + low
@@ -290,8 +289,7 @@ class _Run:
             return Near(np.abs(a.value), a.error)
         if op in _STEPS:
             step = _STEPS[op]
-            spread = step(a.value + a.error) - step(a.value - a.error)
-            return Near(step(a.value), np.where(np.asarray(a.error) > 0, spread, 0.0))
+            return Near(step(a.value), _stepped(step, a))
         function = _FLOATS[op]
         value = function(np.asarray(a.value, np.float64))
         if op in _SLOPE:
@@ -315,6 +313,13 @@ def _wide(values: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     return np.asarray(value).astype(np.int64)
+
+
+def _stepped(step: Callable[[Any], Any], a: Near) -> Any:
+    """How far a step function's result may be off: 0 unless a step is within the error."""
+    here = step(a.value)
+    off = np.maximum(step(a.value + a.error) - here, here - step(a.value - a.error))
+    return np.where(np.asarray(a.error) > 0, off, 0.0)
 
 
 def _times(a: Any, b: Any) -> Any:

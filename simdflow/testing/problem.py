@@ -150,7 +150,7 @@ def dense(given: Any) -> np.ndarray:
 
 
 @st.composite
-def problems(draw: st.DrawFn, kernel: Kernel, *, most: int = 4000, **given: Any) -> Problem:
+def problems(draw: st.DrawFn, /, kernel: Kernel, *, most: int = 4000, **given: Any) -> Problem:
     """Problems of a kernel; each keyword names an operand, a constant or an axis of its nest.
 
         problems(conv2d, x=sf.u8, w=[sf.i8, sf.i8.range(-7, 7)], stride=[1, 2], kh=3, ic=(1, 40))
@@ -183,11 +183,9 @@ def problems(draw: st.DrawFn, kernel: Kernel, *, most: int = 4000, **given: Any)
             return draw(st.sampled_from(choice))
         if isinstance(choice, int):
             return choice
-        low, high = choice
-        edges = [e for e in EDGES if low <= e <= high]
-        sizes = st.integers(low, min(high, low + 7)) | st.integers(low, high)
         # Cut after drawing, so that shrinking one size does not give others a new meaning.
-        drawn = draw(sizes | st.sampled_from(edges) if edges else sizes)
+        low, high = choice
+        drawn = draw(st.sampled_from(_sizes(low, high)))
         return max(low, min(drawn, most // max(taken, 1)))
 
     def slack(most_slack: int) -> int:
@@ -204,6 +202,19 @@ def problems(draw: st.DrawFn, kernel: Kernel, *, most: int = 4000, **given: Any)
             types[name] = replace(kind, storage="packed")
     fill, seed = draw(st.sampled_from(FILLS)), draw(st.integers(0, 255))
     return replace(problem, types=tuple(types.items()), fill=fill, seed=seed)
+
+
+@lru_cache(maxsize=64)
+def _sizes(low: int, high: int) -> tuple[int, ...]:
+    """The sizes from low to high; one time in three a small one, in three one at a vector's edge.
+
+    One list, in which the first is the simplest: it shrinks better than a choice of strategies.
+    """
+    every = range(low, high + 1)
+    small = range(low, min(high, low + 7) + 1)
+    edges = [e for e in EDGES if low <= e <= high] or [low]
+    times = len(every) // len(small), len(every) // len(edges)
+    return (*every, *(tuple(small) * times[0]), *(tuple(edges) * times[1]))
 
 
 def _operands(kernel: Kernel) -> list[str]:
