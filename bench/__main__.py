@@ -1,6 +1,7 @@
 """The command line of the bench: turns its options into one suite's run, a table and a JSON file.
 
-python -m bench layers|dataflows|startup [--quick] [--peers] [--threads N] [--only TEXT] [--json FILE]
+python -m bench layers|dataflows|startup
+    [--quick] [--peers] [--threads N] [--only TEXT] [--json FILE]
 """
 
 from __future__ import annotations

@@ -193,8 +193,8 @@ def summary(rows: Sequence[Row], count: int) -> tuple[str, ...]:
         near = sum(ratio * WITHIN >= 1 for ratio in ratios)
         correlations = [r.rank_correlation for r in rows if r.rank_correlation is not None]
         lines += [
-            f"ratio: median {median(ratios):.3f}, worst {min(ratios):.3f}; within 10 % of the best: "
-            f"{near} of {len(ratios)} layers, asked all: "
+            f"ratio: median {median(ratios):.3f}, worst {min(ratios):.3f}; within 10 % of the "
+            f"best: {near} of {len(ratios)} layers, asked all: "
             f"{'reached' if near == len(ratios) else 'MISSED'}",
             f"rank correlation of predicted and measured times: median {median(correlations):.2f}, "
             f"lowest {min(correlations):.2f}",

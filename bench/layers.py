@@ -109,7 +109,7 @@ def _measure(case: Case, options: Options, limits: Peaks, seconds: float) -> Row
         bound_fraction=round(limit.bound_us / mine.min_us, 3),
         exact=case.dtype != "f32" or None,
         input=runs[OURS].note,
-        copying_us=copied and round(copied.min_us, 2),
+        copying_us=round(copied.min_us, 2) if copied else None,
     )
 
 

@@ -1,4 +1,7 @@
-"""Dataflow: how a nest is computed, as one frozen, hashable, ordered value. It decides speed, never meaning."""
+"""Dataflow: how a nest is computed, as one frozen, hashable, ordered value.
+
+It decides speed, never meaning.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,15 @@ Sizes = tuple[tuple[str, int], ...]
 class Dataflow:
     """How a nest is computed.
 
-    anchor      the operand whose tile stays in registers: the output (OS), the weights (WS) or the input (IS)
+    anchor      the operand whose tile stays in registers: the output (OS), the weights (WS) or the
+                input (IS)
     auxiliary   operand -> how many registers it may keep besides (YFlows' auxiliary stationarity)
     tile        axis -> how many of its points a register tile covers
     block       axis -> cache block; a blocked reduction accumulates through scratch
     lanes       the axis spread over a vector
     width       vector width in bits; 0 is the target's widest
-    group       the reduction axis of which one instruction sums several elements per lane; '' for one at a time
+    group       the reduction axis of which one instruction sums several elements per lane; '' for
+                one at a time
     unroll      axis -> how many steps of its loop the body repeats
     order       loop order, outermost first; () follows from the anchor
     parallel    the axis that is cut into ranges for threads; '' is the outermost one that can be

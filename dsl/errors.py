@@ -1,7 +1,7 @@
 """The few kinds of error a user can meet, and the one warning.
 
-Every message has the form `kernel: field=value what is wrong; what is allowed. What to do`, with numbers.
-An `assert` that fails inside simdflow is a bug of simdflow, never the user's fault.
+Every message has the form `kernel: field=value what is wrong; what is allowed. What to do`, with
+numbers. An `assert` that fails inside simdflow is a bug of simdflow, never the user's fault.
 """
 
 
@@ -10,7 +10,9 @@ class SimdflowError(Exception):
 
 
 class KernelError(SimdflowError):
-    """The Python function is not a loop nest simdflow accepts; carries file, line and the source line."""
+    """The Python function is not a loop nest simdflow accepts; carries file, line and the source
+    line.
+    """
 
     def __init__(self, message: str, file: str = "", line: int = 0, text: str = "") -> None:
         self.file, self.line, self.text = file, line, text

@@ -1,7 +1,7 @@
 """Index: sizes and affine indices, as frozen data with arithmetic.
 
-Before `bind` a size may name a shape or a keyword constant; after it, every size is an integer. Knows nothing of
-loops or operands beyond their names.
+Before `bind` a size may name a shape or a keyword constant; after it, every size is an integer.
+Knows nothing of loops or operands beyond their names.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ def size(op: str, a: Size, b: Size) -> Size:
 
 
 def resolve(value: Size, known: Callable[[Dim], int]) -> int:
-    """The integer a size stands for; `known` answers for shapes and constants. ZeroDivisionError is the caller's."""
+    """The integer a size stands for; `known` answers for shapes and constants.
+
+    ZeroDivisionError is the caller's.
+    """
     if isinstance(value, int):
         return value
     if isinstance(value, Dim):
@@ -68,7 +71,10 @@ def resolve(value: Size, known: Callable[[Dim], int]) -> int:
 
 
 def number(value: float | Size) -> int | float:
-    """The number that a bound size or constant is. Raises TypeError for a size that still has names."""
+    """The number that a bound size or constant is.
+
+    Raises TypeError for a size that still has names.
+    """
     if isinstance(value, Dim | Arith):
         raise TypeError(
             f"size {value} is not bound; only bind() gives it a value. Bind the nest first."
@@ -96,7 +102,10 @@ class Quotient:
 
 @dataclass(frozen=True)
 class Affine:
-    """`const + sum(coefficient * term)`: an index. A term is an axis name or a Quotient; terms are in order of writing."""
+    """`const + sum(coefficient * term)`: an index.
+
+    A term is an axis name or a Quotient; terms are in order of writing.
+    """
 
     terms: tuple[tuple[str | Quotient, Size], ...] = ()
     const: Size = 0
@@ -142,7 +151,9 @@ class Affine:
         return total
 
     def bounds(self, extents: Mapping[str, int]) -> tuple[int, int]:
-        """The smallest and the largest value over all points (bound; exact without quotients, else an enclosure)."""
+        """The smallest and the largest value over all points (bound; exact without quotients, else
+        an enclosure).
+        """
         low = high = integer(self.const)
         for t, c in self.terms:
             if isinstance(t, str):

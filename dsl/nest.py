@@ -1,7 +1,8 @@
-"""LoopNest: what is computed, as frozen data. `parse` makes it, `bind` gives it extents, everything later reads it.
+"""LoopNest: what is computed, as frozen data. `parse` makes it, `bind` gives it extents, everything
+later reads it.
 
-Sizes may be symbolic (a shape of an operand, a keyword constant) until `bind` replaces them by integers. Knows nothing
-of Python text, registers or machine code.
+Sizes may be symbolic (a shape of an operand, a keyword constant) until `bind` replaces them by
+integers. Knows nothing of Python text, registers or machine code.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Load:
 
 @dataclass(frozen=True)
 class Lookup:
-    """`table[value]`: a table of one axis, indexed by a computed integer; the index must be proven inside it."""
+    """`table[value]`: a table of one axis, indexed by a computed integer; the index must be proven
+    inside it.
+    """
 
     operand: str
     index: Expr
@@ -89,7 +92,9 @@ class Ref:
 
 @dataclass(frozen=True)
 class Cast:
-    """A value made another type: 'exact' (proven to fit; float to integer truncates), 'saturate' or 'wrap'."""
+    """A value made another type: 'exact' (proven to fit; float to integer truncates), 'saturate' or
+    'wrap'.
+    """
 
     scalar: Scalar
     mode: str
@@ -106,8 +111,9 @@ class Call:
     2  add sub mul div floordiv mod shl shr and or xor min max eq ne lt le gt ge xnor_popcount
     1  neg abs round floor ceil exp log tanh erf sigmoid sqrt rsqrt not
     3  select (condition, a, b)
-    `min`/`max` give the other side when one is NaN (sf.min, sf.max), as IEEE minNum does; `round` is half to even.
-    Comparisons give a truth value, which only select, and, or, not and a store into `bit` take.
+    `min`/`max` give the other side when one is NaN (sf.min, sf.max), as IEEE minNum does; `round`
+    is half to even. Comparisons give a truth value, which only select, and, or, not and a store
+    into `bit` take.
     """
 
     op: str
@@ -152,7 +158,9 @@ def rewrite(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
 
 @dataclass(frozen=True)
 class Axis:
-    """One loop. kind: 'grid' (an axis of the output), 'reduce', or 'nonzeros' (row `row` of the CSR operand `of`)."""
+    """One loop. kind: 'grid' (an axis of the output), 'reduce', or 'nonzeros' (row `row` of the CSR
+    operand `of`).
+    """
 
     name: str
     extent: Size
@@ -231,7 +239,9 @@ class Origin:
 
 @dataclass(frozen=True)
 class LoopNest:
-    """A layer: for each point of the grid, an optional reduction, then the epilogue (lets), then the store."""
+    """A layer: for each point of the grid, an optional reduction, then the epilogue (lets), then
+    the store.
+    """
 
     name: str
     operands: tuple[Operand, ...]

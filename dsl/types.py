@@ -1,7 +1,8 @@
-"""Scalar types, and operand types: a scalar type with a shape, a value range, a border and a storage.
+"""Scalar types, and operand types: a scalar type with a shape, a value range, a border and a
+storage.
 
-Calling a scalar type is its meaning as Python (`interpret`); indexing it makes an operand type. Knows nothing of
-loop nests or machine code.
+Calling a scalar type is its meaning as Python (`interpret`); indexing it makes an operand type.
+Knows nothing of loop nests or machine code.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from .errors import OperandError
 class Scalar:
     """An element type: `u8 i8 u16 i16 u32 i32 i64 f32 f64 bit`.
 
-    `sf.u8[1, 58, 58, 64]` is an operand type. `sf.i32(v)` in a nest is a cast that must be proven to fit;
-    `saturate=True` clamps, `wrap=True` keeps the low bits. A float becomes an integer by truncation toward zero, as
-    in C; write `sf.round(v)` first for another rounding. `bit` is +1 or -1, stored 1 for +1.
+    `sf.u8[1, 58, 58, 64]` is an operand type. `sf.i32(v)` in a nest is a cast that must be proven
+    to fit; `saturate=True` clamps, `wrap=True` keeps the low bits. A float becomes an integer by
+    truncation toward zero, as in C; write `sf.round(v)` first for another rounding. `bit` is +1 or
+    -1, stored 1 for +1.
     """
 
     name: str
@@ -54,7 +56,8 @@ class Scalar:
         return OperandType(self, _checked_shape(shape), self.low, self.high)
 
     def range(self, low: float, high: float) -> RangedScalar:
-        """The same type with a promise about its values, for the overflow proof: `sf.i8.range(-7, 7)[3, 3, 64, 64]`.
+        """The same type with a promise about its values, for the overflow proof: `sf.i8.range(-7,
+        7)[3, 3, 64, 64]`.
 
         The promise is checked when an array is passed.
         """
@@ -106,8 +109,8 @@ BY_DTYPE = {s.dtype: s for s in (u8, u16, u32, i8, i16, i32, i64, f32, f64)}
 class OperandType:
     """An operand: element type, logical shape (border included), value range and storage.
 
-    border        per axis (before, after): how much of the shape is border, filled with `border_value`; an array
-                  without it is given one by a copy
+    border        per axis (before, after): how much of the shape is border, filled with
+                  `border_value`; an array without it is given one by a copy
     storage       'dense' (C order), 'packed' (in the order the kernel reads it: `sf.pack`), 'csr'
     slack         bytes readable after the last element (buffers made by simdflow have 64)
     nonzeros      for 'csr': how many
@@ -149,11 +152,13 @@ class OperandType:
 
 @dataclass(frozen=True)
 class Exact:
-    """One exact value while a body runs as Python: an unbounded integer, or a float of a stated width.
+    """One exact value while a body runs as Python: an unbounded integer, or a float of a stated
+    width.
 
-    Integers never wrap; f32 arithmetic rounds after every operation, as the type says. An integer meets a float only
-    through a cast. `scalar` None is a plain Python number, which takes the other side's type. `wraps` marks an
-    accumulator declared with `wrap=True`, whose `+=` keeps the low bits.
+    Integers never wrap; f32 arithmetic rounds after every operation, as the type says. An integer
+    meets a float only through a cast. `scalar` None is a plain Python number, which takes the other
+    side's type. `wraps` marks an accumulator declared with `wrap=True`, whose `+=` keeps the low
+    bits.
     """
 
     value: int | float
@@ -202,7 +207,9 @@ class Exact:
     def apply(
         self, other: object, operation: Callable[[Any, Any], int | float], symbol: str
     ) -> Exact:
-        """`operation(self, other)`, rounded as the wider type says; TypeError when an integer meets a float."""
+        """`operation(self, other)`, rounded as the wider type says; TypeError when an integer meets
+        a float.
+        """
         b = Exact.of(other)
         for x, y in ((self, b), (b, self)):
             if x.scalar and not x.is_float and y.is_float:

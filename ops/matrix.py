@@ -75,7 +75,8 @@ def _matmul_shape(
         stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError:
         raise OperandError(
-            f"matmul: the leading axes of a {list(a.shape)} and b {list(b.shape)} do not broadcast; "
+            f"matmul: the leading axes of a {list(a.shape)} and b {list(b.shape)} do not "
+            f"broadcast; "
             "equal sizes or 1 do. Reshape one of them."
         ) from None
     if any(x.shape[:-2] != stack and x.size != m_n for x, m_n in ((a, m * depth), (b, depth * n))):

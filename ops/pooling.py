@@ -291,7 +291,12 @@ def avg_pool2d(
     stay). With `count_include_pad` (f32) the border counts too. Options and errors are those of
     `max_pool2d`.
     """
-    options: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding, "activation": activation}
+    options: dict[str, Any] = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": padding,
+        "activation": activation,
+    }
     out = _avg_shape(x, **options, count_include_pad=count_include_pad, y_q=y_q)
     at = _pooled("avg_pool2d", x, kernel, stride, padding, 1, activation, y_q)
     border = source("avg_pool2d", "x", x, at.pads, 0, target)

@@ -185,7 +185,11 @@ def finishing(
         low, high = ACTIVATIONS[activation]
         if low is None:
             return Finish(product_f32)
-        limits: dict[str, Any] = {"lowest": low, "highest": math.inf if high is None else high, "clipped": 1}
+        limits: dict[str, Any] = {
+            "lowest": low,
+            "highest": math.inf if high is None else high,
+            "clipped": 1,
+        }
         return Finish(product_f32, (), limits)
     if quantizations is None:
         return Finish(product_i32)

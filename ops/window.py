@@ -94,7 +94,8 @@ def _pads(
     if is_size(padding, 0):
         return (padding, padding), (padding, padding)
     raise OperandError(
-        f"{op}: padding={padding!r} is not known; a number, (vertical, horizontal), ((top, bottom), "
+        f"{op}: padding={padding!r} is not known; a number, (vertical, horizontal), ((top, "
+        f"bottom), "
         '(left, right)), "same" and "valid" are. Use one of them.'
     )
 

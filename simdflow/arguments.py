@@ -1,7 +1,8 @@
-"""Arguments: what a call gives, checked and turned into the arrays that a kernel's machine code reads.
+"""Arguments: what a call gives, checked and turned into the arrays that a kernel's machine code
+reads.
 
-It knows operand types, stored shapes and packings, and copies only what is not as the kernel reads it; it calls
-nothing.
+It knows operand types, stored shapes and packings, and copies only what is not as the kernel reads
+it; it calls nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class _Csr:
 
 
 def plain(a: Operand) -> Any:
-    """The array inside an operand: the words of Bits, the copy in a PackedOperand, else the operand itself."""
+    """The array inside an operand: the words of Bits, the copy in a PackedOperand, else the operand
+    itself.
+    """
     if isinstance(a, Bits):
         return a.words
     if isinstance(a, PackedOperand):
@@ -59,7 +62,8 @@ def check_count(kernel: str, inputs: tuple[str, ...], operands: tuple[Operand, .
     """Raise OperandError unless there is one operand for each input."""
     if len(operands) != len(inputs):
         raise OperandError(
-            f"{kernel}: {len(operands)} operands given; it takes {len(inputs)}: {', '.join(inputs)}. "
+            f"{kernel}: {len(operands)} operands given; it takes {len(inputs)}: "
+            f"{', '.join(inputs)}. "
             f"Give them in this order."
         )
 
@@ -108,7 +112,10 @@ def _bordered(a: Operand, kind: OperandType) -> Operand:
 def checked_out(
     kernel: str, label: str, out: Operand, kind: OperandType, named: Mapping[str, Operand]
 ) -> Operand:
-    """`out` itself. Raises OperandError if it is no writeable array of the type, or shares memory with an input."""
+    """`out` itself.
+
+    Raises OperandError if it is no writeable array of the type, or shares memory with an input.
+    """
     have = out.words if isinstance(out, Bits) else out
     dtype, shape = stored_dtype(kind), stored_shape(kind)
     if not isinstance(have, np.ndarray) or have.dtype != dtype or have.shape != shape:
@@ -141,7 +148,9 @@ def native_arrays(
     out: np.ndarray,
     scratch: Callable[[Memory], np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Memory name -> array, in the form the kernel reads; operands are packed here if they were not before."""
+    """Memory name -> array, in the form the kernel reads; operands are packed here if they were not
+    before.
+    """
     arrays: dict[str, np.ndarray] = {}
     for m in memories:
         if m.role == "scratch":

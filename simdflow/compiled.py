@@ -1,7 +1,7 @@
 """CompiledKernel: one specialization of a kernel, called with arrays.
 
-Its stages can be read one by one; its machine code is made, or found in the cache, when first needed. What its
-operands must be is checked in `arguments`, not here.
+Its stages can be read one by one; its machine code is made, or found in the cache, when first
+needed. What its operands must be is checked in `arguments`, not here.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .operands import check_range, Bits, PackedOperand, pack
 class CompiledKernel:
     """A kernel for given operand types, dataflow and target.
 
-    `kernel(*operands, out=None)` calls it; `bind(...)` fixes the buffers. Stages: `nest`, `flow`, `plan`, `program`,
-    `source`, `llvm()`, `asm()`, `report()`.
+    `kernel(*operands, out=None)` calls it; `bind(...)` fixes the buffers. Stages: `nest`, `flow`,
+    `plan`, `program`, `source`, `llvm()`, `asm()`, `report()`.
     """
 
     def __init__(self, request: Request) -> None:
@@ -43,8 +43,8 @@ class CompiledKernel:
         self._local = threading.local()
         self._lock = threading.Lock()
 
-    # The stages, each made when it is first looked at. A kernel from the cache needs none of them, so their code is not
-    # even imported.
+    # The stages, each made when it is first looked at. A kernel from the cache needs none of them,
+    # so their code is not even imported.
 
     @cached_property
     def _stages(self) -> Any:
@@ -90,8 +90,9 @@ class CompiledKernel:
         return str(self._compiled.asm)
 
     def report(self, seconds: float | None = None, peak: float | None = None) -> str:
-        """Registers, spills, instructions and bytes per multiply-accumulate; with `seconds` (of one call) and `peak`
-        (multiply-accumulates a second, from `simdflow.peaks`) the rate and the fraction of the peak.
+        """Registers, spills, instructions and bytes per multiply-accumulate; with `seconds` (of one
+        call) and `peak` (multiply-accumulates a second, from `simdflow.peaks`) the rate and the
+        fraction of the peak.
         """
         unpacked = tuple(
             p.operand for p in self.plan.packings if self._types[p.operand].storage != "packed"
@@ -231,7 +232,8 @@ class CompiledKernel:
             fitted = conform(a, self._slot(m))
             if fitted is not a:
                 raise OperandError(
-                    f"{self._name}: {m.name} does not lie in C order; a bound buffer must. Copy it first."
+                    f"{self._name}: {m.name} does not lie in C order; a bound buffer must. Copy it "
+                    f"first."
                 )
             parts.append(a)
         return bound(function, parts, 0, artifact.parallel[1])
@@ -239,8 +241,9 @@ class CompiledKernel:
     def njit(self, **fixed: Operand) -> Any:
         """The kernel for use inside a user's own `@njit` function.
 
-        `fixed` operands (packed ones must be) are built in; the function takes the other inputs in parameter order,
-        then the output: `f = conv.njit(w=packed)`, and in native code `f(x, out)`. Wrong shapes raise ValueError.
+        `fixed` operands (packed ones must be) are built in; the function takes the other inputs in
+        parameter order, then the output: `f = conv.njit(w=packed)`, and in native code `f(x, out)`.
+        Wrong shapes raise ValueError.
         """
         from .compiler.jit import numba_function
 
@@ -250,7 +253,8 @@ class CompiledKernel:
             packing = artifact.packing(m.operand)
             if m.role in ("packed", "sums", "indptr", "indices", "data") and m.operand not in fixed:
                 raise OperandError(
-                    f"{self._name}: {m.operand} is read in the kernel's own order; inside native code it must be "
+                    f"{self._name}: {m.operand} is read in the kernel's own order; inside native "
+                    f"code it must be "
                     f"fixed. Pass {m.operand}=sf.pack({m.operand}) to njit()."
                 )
             if m.role == "scratch":
@@ -273,11 +277,13 @@ class CompiledKernel:
         return made
 
     def prepared(self, *operands: Operand | None) -> Callable[..., bool] | None:
-        """A callable of the operands given as None, which come first, and the output; the others are fixed.
+        """A callable of the operands given as None, which come first, and the output; the others
+        are fixed.
 
-        It runs the kernel and returns True if each array is exactly what the kernel reads or writes; on False nothing
-        was touched, and the kernel itself says why or makes a copy. None where arrays do not go straight in: bits,
-        scratch memory, promised ranges, a packed operand that is not fixed. An array that is fixed is the very array.
+        It runs the kernel and returns True if each array is exactly what the kernel reads or
+        writes; on False nothing was touched, and the kernel itself says why or makes a copy. None
+        where arrays do not go straight in: bits, scratch memory, promised ranges, a packed operand
+        that is not fixed. An array that is fixed is the very array.
         """
         *_, bits, straight = self._shape
         free = sum(a is None for a in operands)
@@ -302,7 +308,9 @@ class CompiledKernel:
         return lambda *arrays: call(*arrays[:-1], *parts, arrays[-1])
 
     def run_text(self, *operands: Operand) -> Any:
-        """The emitted text run with numpy meanings: what every instruction means, with no machine code."""
+        """The emitted text run with numpy meanings: what every instruction means, with no machine
+        code.
+        """
         named = self._named(operands)
         plan = self.plan
         kind = plan.nest.type_of(plan.nest.out.name)

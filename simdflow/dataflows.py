@@ -1,7 +1,8 @@
-"""Dataflows: the legal ones of a kernel for given operand types, one after another in a stable order.
+"""Dataflows: the legal ones of a kernel for given operand types, one after another in a stable
+order.
 
-The space is anchors x lanes x groups x register tiles x unrolling x auxiliary allocations; what the planner refuses is
-left out. Nothing is compiled and nothing is measured.
+The space is anchors x lanes x groups x register tiles x unrolling x auxiliary allocations; what the
+planner refuses is left out. Nothing is compiled and nothing is measured.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ VECTORS = (1, 2, 3, 4, 6, 8)
 def dataflows(
     kernel: Any, *, target: str | Target | None = None, **given: Any
 ) -> Iterator[Dataflow]:
-    """Every legal dataflow of a kernel: `sf.dataflows(conv2d, x=sf.u8[1, 58, 58, 64], w=sf.i8[3, 3, 64, 64], stride=1)`.
+    """Every legal dataflow of a kernel: `sf.dataflows(conv2d, x=sf.u8[1, 58, 58, 64], w=sf.i8[3, 3,
+    64, 64], stride=1)`.
 
-    Lazy, without repetition, in the same order every time. Anchors: output, weights, input; auxiliary allocations:
-    none, weights first, inputs first (YFlows). Raises what `specialize` raises for operands that do not fit.
+    Lazy, without repetition, in the same order every time. Anchors: output, weights, input;
+    auxiliary allocations: none, weights first, inputs first (YFlows). Raises what `specialize`
+    raises for operands that do not fit.
     """
     chosen = choose_target(target)
     nest = kernel.specialize(target=chosen, **given).nest
@@ -73,7 +76,9 @@ def space(nest: LoopNest, target: Target) -> Iterator[Dataflow]:
 
 
 def _lanes(flat: LoopNest) -> list[str]:
-    """The output's contiguous axis, the pixels, the reduced channels (the paper's), as far as they can be lanes."""
+    """The output's contiguous axis, the pixels, the reduced channels (the paper's), as far as they
+    can be lanes.
+    """
     barred = quotient_axes(flat) | compressed_rows(flat)
     first = default_lanes(flat)
     grid = [a.name for a in flat.grid if flat.extents[a.name] > 1]

@@ -1,7 +1,7 @@
 """Kernel: what `@sf.kernel` makes of a Python function.
 
-Calling it with arrays looks up or makes the specialization for their types, a CompiledKernel, and calls that. It
-compiles nothing itself.
+Calling it with arrays looks up or makes the specialization for their types, a CompiledKernel, and
+calls that. It compiles nothing itself.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .targets import target as find_target
 class Kernel:
     """A loop nest with a name. Call it with arrays, or `specialize` it for operand types.
 
-    `kernel(x, w, stride=2)`: inputs in parameter order, constants by keyword; returns the output, or fills `out=`.
-    `target=` and `dataflow=` choose the CPU and the dataflow.
+    `kernel(x, w, stride=2)`: inputs in parameter order, constants by keyword; returns the output,
+    or fills `out=`. `target=` and `dataflow=` choose the CPU and the dataflow.
     """
 
     def __init__(self, function: Callable[..., None], dataflow: Dataflow | None = None) -> None:
@@ -51,10 +51,11 @@ class Kernel:
         target: str | Target | None = None,
         **given: OperandType | float,
     ) -> CompiledKernel:
-        """The kernel for operand types: `conv2d.specialize(x=sf.u8[1, 58, 58, 64], w=sf.i8[3, 3, 64, 64], stride=2)`.
+        """The kernel for operand types: `conv2d.specialize(x=sf.u8[1, 58, 58, 64], w=sf.i8[3, 3,
+        64, 64], stride=2)`.
 
-        The output's type may be given by its name, else it is inferred. Compiles on the first call of the result.
-        Raises KernelError, OperandError or DataflowError for what does not fit.
+        The output's type may be given by its name, else it is inferred. Compiles on the first call
+        of the result. Raises KernelError, OperandError or DataflowError for what does not fit.
         """
         types = {k: v for k, v in given.items() if isinstance(v, OperandType)}
         constants = {k: v for k, v in given.items() if not isinstance(v, OperandType)}
@@ -66,7 +67,8 @@ class Kernel:
         if unknown:
             raise OperandError(
                 f"{self.name}: {unknown[0]} is neither an operand nor a constant; they are "
-                f"{', '.join([*(o.name for o in self.nest.operands), *self._constants])}. Use one of them."
+                f"{', '.join([*(o.name for o in self.nest.operands), *self._constants])}. Use one "
+                f"of them."
             )
         return self._specialized(types, constants, dataflow, target)
 
@@ -132,7 +134,8 @@ class Kernel:
         unknown = [k for k in constants if k not in self._constants]
         if unknown:
             raise OperandError(
-                f"{self.name}: {unknown[0]}={constants[unknown[0]]!r} is not a constant of the kernel; "
+                f"{self.name}: {unknown[0]}={constants[unknown[0]]!r} is not a constant of the "
+                f"kernel; "
                 f"they are {', '.join(self._constants) or 'none'}. Remove it."
             )
         return self._specialized(types, constants, flow, choice)
@@ -159,7 +162,10 @@ class Kernel:
 
 
 def kernel(function: Callable[..., None] | None = None, *, dataflow: Dataflow | None = None) -> Any:
-    """Make a Kernel of a Python loop nest; with or without `(dataflow=...)`. Raises KernelError with file and line."""
+    """Make a Kernel of a Python loop nest; with or without `(dataflow=...)`.
+
+    Raises KernelError with file and line.
+    """
     if function is None:
         return lambda f: Kernel(f, dataflow)
     return Kernel(function, dataflow)

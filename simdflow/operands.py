@@ -18,7 +18,9 @@ from .dsl.types import BY_DTYPE, OperandType, RangedScalar, Scalar, bit
 
 
 class Bits:
-    """An array of +1/-1, stored as bits: `words` u8[..., ceil(C/8)], little-endian, 1 for +1; `shape` is [..., C]."""
+    """An array of +1/-1, stored as bits: `words` u8[..., ceil(C/8)], little-endian, 1 for +1;
+    `shape` is [..., C].
+    """
 
     def __init__(self, words: np.ndarray, shape: tuple[int, ...]) -> None:
         words = np.ascontiguousarray(words)
@@ -48,7 +50,8 @@ def pack_bits(values: np.ndarray) -> Bits:
 class PackedOperand:
     """An immutable operand: a copy of an array, brought into each kernel's own order once.
 
-    `type` is its operand type (storage 'packed' or 'csr'), `array` the read-only copy (None for CSR).
+    `type` is its operand type (storage 'packed' or 'csr'), `array` the read-only copy (None for
+    CSR).
     """
 
     def __init__(
@@ -64,7 +67,10 @@ class PackedOperand:
         return self.type.shape
 
     def parts(self, packing: Packing) -> tuple[np.ndarray, ...]:
-        """The array in a kernel's order: the elements, and the sums if the packing has them. Made once."""
+        """The array in a kernel's order: the elements, and the sums if the packing has them.
+
+        Made once.
+        """
         known = self._quick.get(id(packing))
         if known is not None and known[0] is packing:
             return known[1]
@@ -93,11 +99,12 @@ def packed_parts(array: np.ndarray, packing: Packing) -> tuple[np.ndarray, ...]:
 
 
 def pack(operand: Any, scalar: Scalar | RangedScalar | None = None) -> PackedOperand:
-    """An immutable copy of an array, Bits or SciPy CSR matrix, packed once for each kernel that uses it.
+    """An immutable copy of an array, Bits or SciPy CSR matrix, packed once for each kernel that
+    uses it.
 
     `scalar` may promise a value range: `sf.pack(w, sf.i8.range(-7, 7))`; it is checked here, once.
-    Raises OperandError for an element type that is not supported, values outside the range, and CSR indices that are
-    not sorted, not unique or out of range.
+    Raises OperandError for an element type that is not supported, values outside the range, and CSR
+    indices that are not sorted, not unique or out of range.
     """
     if isinstance(operand, PackedOperand):
         return operand
@@ -128,7 +135,8 @@ def type_of(array: np.ndarray, scalar: Scalar | RangedScalar | None = None) -> O
     found = BY_DTYPE.get(array.dtype.newbyteorder("="))
     if found is None:
         raise OperandError(
-            f"operand: dtype={array.dtype} is not an element type; {', '.join(s.name for s in BY_DTYPE.values())} "
+            f"operand: dtype={array.dtype} is not an element type; "
+            f"{', '.join(s.name for s in BY_DTYPE.values())} "
             f"are. Convert the array."
         )
     wanted = scalar.scalar if isinstance(scalar, RangedScalar) else scalar
@@ -147,7 +155,8 @@ def check_range(kernel: str, name: str, array: np.ndarray, kind: OperandType) ->
     low, high = array.min(), array.max()
     if not (kind.low <= low and high <= kind.high):
         raise OperandError(
-            f"{kernel}: {name} has values from {low} to {high}; its type promises {kind.low:g} to {kind.high:g}. "
+            f"{kernel}: {name} has values from {low} to {high}; its type promises {kind.low:g} to "
+            f"{kind.high:g}. "
             f"Widen the range or clip the values."
         )
 
@@ -178,7 +187,8 @@ def _csr_problem(
         or len(indices) != len(data)
     ):
         return (
-            f"indptr has {len(indptr)} entries ending in {indptr[-1] if len(indptr) else 'nothing'} for {rows} rows "
+            f"indptr has {len(indptr)} entries ending in "
+            f"{indptr[-1] if len(indptr) else 'nothing'} for {rows} rows "
             f"and {len(data)} values; rows + 1 entries from 0 to the number of values are needed."
         )
     if np.any(np.diff(indptr) < 0):
@@ -195,7 +205,8 @@ def _csr_problem(
             row = int(np.searchsorted(indptr, at, side="right")) - 1
             what = "duplicate" if indices[at] == indices[at + 1] else "unsorted"
             return (
-                f"indices are {what} in row {row}: {indices[at]} then {indices[at + 1]}; each row's must rise. "
+                f"indices are {what} in row {row}: {indices[at]} then {indices[at + 1]}; each "
+                f"row's must rise. "
                 f"Call sum_duplicates() on the matrix."
             )
     return ""

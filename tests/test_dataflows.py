@@ -297,7 +297,9 @@ def test_no_target_is_refused() -> None:
 # How far floats may be off.
 
 
-@pytest.mark.parametrize("name", ["conv2d_f32", "exp_sum", "variance", "gated", "gelu", "hardswish"])
+@pytest.mark.parametrize(
+    "name", ["conv2d_f32", "exp_sum", "variance", "gated", "gelu", "hardswish"]
+)
 def test_error_bounds_hold_for_the_body_and_are_not_much_too_wide(name: str) -> None:
     sample = BY_NAME[name]
 

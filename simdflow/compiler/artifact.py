@@ -1,4 +1,5 @@
-"""Artifact: what a compiled kernel needs to be called, as plain data that goes into the cache beside the object code.
+"""Artifact: what a compiled kernel needs to be called, as plain data that goes into the cache
+beside the object code.
 
 Nothing here runs a stage: a cache hit makes an Artifact from JSON and links it.
 """
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A kernel's native interface: memories in argument order, packings, the parallel axis, the output's type."""
+    """A kernel's native interface: memories in argument order, packings, the parallel axis, the
+    output's type.
+    """
 
     symbol: str
     memories: tuple[Memory, ...]

@@ -1,7 +1,8 @@
 """Body: the straight-line code of one tile step, the only place where products are summed.
 
-Every register of the tile is named here: accumulators acc_i_j (grid spot i, vector j), slots a_n and b_n of the two
-sides of a product, and the registers hoisted out of the loop. The order of the products follows which side is kept.
+Every register of the tile is named here: accumulators acc_i_j (grid spot i, vector j), slots a_n
+and b_n of the two sides of a product, and the registers hoisted out of the loop. The order of the
+products follows which side is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ NEUTRAL = {"add": 0, "max": "low", "min": "high"}
 
 
 def reduction_points(tile: Tile) -> list[dict[str, int]]:
-    """The reduction points of the tile, a group (or a vector of groups, when the lanes are reduced) at a time."""
+    """The reduction points of the tile, a group (or a vector of groups, when the lanes are reduced)
+    at a time.
+    """
     plan = tile.plan
     r = plan.nest.reduction
     assert r is not None
@@ -38,7 +41,9 @@ def reduction_points(tile: Tile) -> list[dict[str, int]]:
 
 
 def accumulate(w: Writer, tile: Tile, memory: bool, scratch: Callable | None) -> None:
-    """Add the tile's reduction points to its accumulators (in registers, or loaded from and stored to scratch)."""
+    """Add the tile's reduction points to its accumulators (in registers, or loaded from and stored
+    to scratch).
+    """
     spots, vectors = tile.spots, tile.vectors
     steps = reduction_points(tile)
     accumulators = [(i, j) for i in range(len(spots)) for j in range(vectors)]
@@ -69,7 +74,9 @@ def accumulate(w: Writer, tile: Tile, memory: bool, scratch: Callable | None) ->
 
 
 def _keeps_broadcasts(tile: Tile) -> bool:
-    """The side without lanes is kept for the whole tile and the other one streams through one register."""
+    """The side without lanes is kept for the whole tile and the other one streams through one
+    register.
+    """
     plan, aux = tile.plan, dict(tile.plan.flow.auxiliary)
     assert plan.a is not None and plan.b is not None
     wide = [x for x in (plan.a, plan.b) if plan.flow.lanes in x.index[-1].axes]
@@ -80,17 +87,28 @@ def _keeps_broadcasts(tile: Tile) -> bool:
 
 
 def _streamed(tile: Tile, uses: list) -> list:
-    """Where one side is wholly in registers: the products in the order in which the other side's registers first
-    occur, so that each of those is loaded once for all its uses. Where both sides run along the lanes (depthwise), one
-    vector after the other, so that one vector's weights are enough."""
+    """Where one side is wholly in registers: the products in the order in which the other side's
+    registers first occur, so that each of those is loaded once for all its uses. Where both sides
+    run along the lanes (depthwise), one vector after the other, so that one vector's weights are
+    enough.
+    """
     plan = tile.plan
     assert plan.a is not None and plan.b is not None
     both = all(plan.flow.lanes in x.index[-1].axes for x in (plan.a, plan.b) if len(x.index) == 1)
-    groups = [[u for u in uses if u[1] == j] for j in range(tile.vectors)] if both else [uses]
-    return [use for group in groups for use in _streamed_once(tile, group)]
+    if not both:
+        return _streamed_once(tile, uses, None)
+    moving = max((plan.a, plan.b), key=lambda x: len(x.index[-1].axes)).operand
+    groups = [[u for u in uses if u[1] == j] for j in range(tile.vectors)]
+    ordered = [_streamed_once(tile, group, None) for group in groups]
+    if ordered == groups and tile.vectors > 1:
+        return _streamed_once(tile, uses, moving)
+    return [use for group in ordered for use in group]
 
 
-def _streamed_once(tile: Tile, uses: list) -> list:
+def _streamed_once(tile: Tile, uses: list, moving: str | None) -> list:
+    """By the first occurrence of the registers of `moving`; None: of the side that is not held, if
+    one is.
+    """
     plan = tile.plan
     slots = dict(plan.slots)
     keys: dict[str, list] = {}
@@ -100,16 +118,18 @@ def _streamed_once(tile: Tile, uses: list) -> list:
             address(plan, load, tile.place(tile.spots[i], j, p)) for i, j, p in uses
         ]
     held = [n for n, mine in keys.items() if not 0 < slots.get(n, 1) < len(set(mine))]
-    if not held or len(keys) == 1:
+    if len(keys) == 1 or (not held and moving is None):
         return uses
-    moving = keys[next(name for name in keys if name != held[-1])]
+    streamed = moving or next(name for name in keys if name != held[-1])
     first: dict[object, int] = {}
-    rank = [first.setdefault(k, len(first)) for k in moving]
+    rank = [first.setdefault(k, len(first)) for k in keys[streamed]]
     return [use for _, use in sorted(zip(rank, uses, strict=True), key=lambda x: x[0])]
 
 
 def hoist(w: Writer, tile: Tile, load: Load, count: int) -> None:
-    """Load up to `count` registers of one side of the product, to be used by every tile step inside."""
+    """Load up to `count` registers of one side of the product, to be used by every tile step
+    inside.
+    """
     plan = tile.plan
     found: dict[object, None] = {}
     for p in reduction_points(tile):

@@ -1,7 +1,9 @@
-"""Choose: the default dataflow of a nest. Candidates by the shape of the nest, ranked by the cost model.
+"""Choose: the default dataflow of a nest. Candidates by the shape of the nest, ranked by the cost
+model.
 
-Output-anchored with the output's contiguous axis over the lanes (YFlows' finding, and the paper's strongest), the
-reduction fused where the memory allows; what differs between candidates is the tile.
+Output-anchored with the output's contiguous axis over the lanes (YFlows' finding, and the paper's
+strongest), the reduction fused where the memory allows; what differs between candidates is the
+tile.
 """
 
 from __future__ import annotations
@@ -120,7 +122,9 @@ def _tiles(
     both = all(lanes_axis in x.index[-1].axes for x in pair)
     # The taps of a row alone, where the whole window's weights leave no room for four accumulators.
     window = {a.name: extents[a.name] for a in r.axes if a.kind == "reduce"}
-    wholes = (not both or _tap_groups(window, axis, g) * _sharing(window, axis, g) + 5 < target.budget,)
+    wholes = (
+        not both or _tap_groups(window, axis, g) * _sharing(window, axis, g) + 5 < target.budget,
+    )
     seen = set()
     for nr in sorted(
         {n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n <= vectors}
@@ -141,11 +145,16 @@ def _tiles(
                 tile = {lanes_axis: nr * lanes}
                 tile |= {last: mr} if mr > 1 else {}
                 tile |= {before: outer} if outer > 1 else {}
-                for whole in wholes:
-                    flow = _flow(flat, target, lanes_axis, axis, g, tile, outer * mr, nr, whole)
+                for whole, held in (
+                    (wholes[0], h) for h in ((True, False) if both and nr > 1 else (True,))
+                ):
+                    flow = _flow(
+                        flat, target, lanes_axis, axis, g, tile, outer * mr, nr, whole, held
+                    )
                     if flow is None:
                         continue
                     reads = _window_reads(flat, flow, lanes, g) / (outer * mr * nr) if both else 0.0
+                    reads += 0.0 if held else 1.0
                     rough = others * _rough(
                         target, n_before, outer, n_last, mr, vectors, nr, steps, reads
                     )
@@ -153,12 +162,16 @@ def _tiles(
 
 
 def _sensible(n: int, most: int) -> set[int]:
-    """Row tiles worth trying: for each number of tiles the smallest tile, so that they come out even."""
+    """Row tiles worth trying: for each number of tiles the smallest tile, so that they come out
+    even.
+    """
     return {-(-n // k) for k in range(1, n + 1) if -(-n // k) <= most}
 
 
 def _window_reads(flat: LoopNest, flow: Dataflow, lanes: int, g: int) -> float:
-    """Loads of the moving side of a depthwise product, for a whole tile and one group of the reduction."""
+    """Loads of the moving side of a depthwise product, for a whole tile and one group of the
+    reduction.
+    """
     fused = flatten_again(flat, flow)
     r, pair = _product(fused)
     moving = max(pair, key=lambda x: len(x.index[-1].axes))
@@ -206,6 +219,7 @@ def _flow(
     mr: int,
     nr: int,
     whole: bool,
+    held: bool,
 ) -> Dataflow | None:
     r, pair = _product(flat)
     wide = [x for x in pair if lanes_axis in x.index[-1].axes]
@@ -216,14 +230,15 @@ def _flow(
         if mr < nr:
             auxiliary = {wide[0].operand: 1, narrow[0].operand: mr}
     else:
-        # Depthwise: the taps in the body (or those of a row), one vector's weights in registers at a time, each pixel
-        # read once.
+        # Depthwise: the taps in the body (or those of a row), each pixel read once. Either one
+        # vector after the other, its weights in registers (held), or all vectors of a pixel
+        # together, the weights read again.
         taps = [a for a in r.axes if whole or a.name == r.axes[-1].name]
         unroll = {a.name: flat.extents[a.name] for a in taps}
-        held = _tap_groups(unroll, axis, g) * _sharing(unroll, axis, g)
-        if mr * nr + held + 2 > target.budget:
+        kept = _tap_groups(unroll, axis, g) * _sharing(unroll, axis, g) if held else 1
+        if mr * nr + kept + 2 > target.budget:
             return None
-        auxiliary = {_weights(flat, pair).operand: held}
+        auxiliary = {_weights(flat, pair).operand: kept}
     if r.axes and axis and r.axes[-1].kind == "reduce" and not unroll:
         n = _extent(flat, axis)
         most = max(1, BODY // (mr * nr))
@@ -254,7 +269,9 @@ def _weights(flat: LoopNest, pair: tuple[Load, Load]) -> Load:
 
 
 def _streams(flat: LoopNest, target: Target, lanes_axis: str) -> Iterator[tuple[float, Dataflow]]:
-    """Nests without a product: as many axes as possible fused into the lanes, a few vectors at a time."""
+    """Nests without a product: as many axes as possible fused into the lanes, a few vectors at a
+    time.
+    """
     grid = [a.name for a in flat.grid]
     reduced = {a.name for a in flat.reduction.axes} if flat.reduction else set()
     fused = fused_run(flat, grid)

@@ -1,7 +1,8 @@
-"""Complete: a dataflow as it was given becomes one with every choice made that follows from the nest and the target.
+"""Complete: a dataflow as it was given becomes one with every choice made that follows from the
+nest and the target.
 
-Names are checked, defaults filled in, tile sizes rounded to whole vectors and groups. It does not choose sizes; the
-cost model does.
+Names are checked, defaults filled in, tile sizes rounded to whole vectors and groups. It does not
+choose sizes; the cost model does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from .flatten import value_operands
 
 
 def lanes_of(nest: LoopNest, width: int) -> int:
-    """Lanes of one vector: by the accumulator, else by the widest type computed with (at most 32 bits)."""
+    """Lanes of one vector: by the accumulator, else by the widest type computed with (at most 32
+    bits).
+    """
     if nest.reduction:
         bits = nest.reduction.scalar.bits
     else:
@@ -59,28 +62,33 @@ def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
             if name not in known:
                 kind = "an operand" if what in ("anchor", "auxiliary") else "an axis"
                 raise DataflowError(
-                    f"{nest.name}: {what}={name!r} is not {kind}; they are {', '.join(k for k in known if k)}. "
+                    f"{nest.name}: {what}={name!r} is not {kind}; they are "
+                    f"{', '.join(k for k in known if k)}. "
                     f"Use one of them."
                 )
     if anchor != nest.out.name and compressed_rows(nest):
         raise DataflowError(
-            f"{nest.name}: anchor={flow.anchor!r} on a nest with a compressed axis; its rows are walked once for each "
+            f"{nest.name}: anchor={flow.anchor!r} on a nest with a compressed axis; its rows are "
+            f"walked once for each "
             f"output tile. Use anchor='out'."
         )
     if dict(flow.auxiliary).get(anchor):
         raise DataflowError(
-            f"{nest.name}: auxiliary names {anchor!r}, which is the anchor; it is in registers already. Remove it."
+            f"{nest.name}: auxiliary names {anchor!r}, which is the anchor; it is in registers "
+            f"already. Remove it."
         )
     width = flow.width or target.width
     if width not in (64, 128, 256, 512) or width > target.width:
         raise DataflowError(
-            f"{nest.name}: width={width} is not a vector of {target.name}; 64 to {target.width} bits in powers "
+            f"{nest.name}: width={width} is not a vector of {target.name}; 64 to {target.width} "
+            f"bits in powers "
             f"of two are. Lower it."
         )
     reduced = [a.name for a in nest.reduction.axes] if nest.reduction else []
     if flow.group and flow.group not in reduced:
         raise DataflowError(
-            f"{nest.name}: group={flow.group!r} is not a reduction axis; they are {', '.join(reduced)}. Use one."
+            f"{nest.name}: group={flow.group!r} is not a reduction axis; they are "
+            f"{', '.join(reduced)}. Use one."
         )
     if not flow.group and nest.reduction:
         flow = replace(flow, group=bit_axis(nest))
@@ -88,30 +96,36 @@ def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
     kinds = {a.name: a.kind for a in nest.axes}
     if kinds[lanes] == "nonzeros" or kinds.get(flow.group) == "nonzeros":
         raise DataflowError(
-            f"{nest.name}: lanes or group is the compressed axis; its elements are not next to each other. "
+            f"{nest.name}: lanes or group is the compressed axis; its elements are not next to "
+            f"each other. "
             f"Use another axis."
         )
     for axis in (lanes, *(a for a, n in (*flow.tile, *flow.unroll) if n > 1)):
         if axis in compressed_rows(nest):
             raise DataflowError(
-                f"{nest.name}: {axis!r} is tiled or spread over lanes, but each of its rows has nonzeros of its own; "
+                f"{nest.name}: {axis!r} is tiled or spread over lanes, but each of its rows has "
+                f"nonzeros of its own; "
                 f"a compressed row is walked alone. Tile another axis."
             )
     if lanes in quotient_axes(nest):
         raise DataflowError(
-            f"{nest.name}: lanes={lanes!r} is divided in an index by a number that does not divide its extent "
+            f"{nest.name}: lanes={lanes!r} is divided in an index by a number that does not divide "
+            f"its extent "
             f"{extents[lanes]}; lanes step evenly. Use another axis."
         )
     if not _whole_bytes(nest, lanes):
         raise DataflowError(
-            f"{nest.name}: lanes={lanes!r} is not the axis along which the bits of {nest.out.name} are packed, so that "
+            f"{nest.name}: lanes={lanes!r} is not the axis along which the bits of {nest.out.name} "
+            f"are packed, so that "
             f"a vector would store parts of bytes. Use {default_lanes(nest)!r}."
         )
     return replace(flow, anchor=anchor, width=width, lanes=lanes)
 
 
 def _whole_bytes(nest: LoopNest, lanes: str) -> bool:
-    """Whether a vector of an output of bits is whole bytes: it runs along the packed axis, nothing else does."""
+    """Whether a vector of an output of bits is whole bytes: it runs along the packed axis, nothing
+    else does.
+    """
     if nest.type_of(nest.out.name).scalar.kind != "b":
         return True
     index = nest.store.index[-1]
@@ -120,7 +134,9 @@ def _whole_bytes(nest: LoopNest, lanes: str) -> bool:
 
 
 def bit_axis(nest: LoopNest) -> str:
-    """The axis along which both sides of a product of bits are packed: it has to be the group. '' for other nests."""
+    """The axis along which both sides of a product of bits are packed: it has to be the group. ''
+    for other nests.
+    """
     r = nest.reduction
     sides = value_operands(r.value) if r else None
     if r is None or sides is None or any(nest.type_of(x.operand).scalar.kind != "b" for x in sides):
@@ -146,18 +162,24 @@ def default_lanes(nest: LoopNest) -> str:
 
 
 def quotient_axes(nest: LoopNest) -> set[str]:
-    """Axes inside a quotient that did not become axes: their index does not grow evenly from lane to lane."""
+    """Axes inside a quotient that did not become axes: their index does not grow evenly from lane
+    to lane.
+    """
     terms = [t for x in nest.accesses for i in x.index for t, _ in i.terms]
     return set().union(*(t.inner.axes for t in terms if not isinstance(t, str)))
 
 
 def compressed_rows(nest: LoopNest) -> set[str]:
-    """Axes that choose a row of a compressed operand: each row has nonzeros of its own, so one at a time."""
+    """Axes that choose a row of a compressed operand: each row has nonzeros of its own, so one at a
+    time.
+    """
     return set().union(*(a.row.axes for a in nest.axes if a.kind == "nonzeros"))
 
 
 def rounded(nest: LoopNest, flow: Dataflow, lanes: int, group: int) -> Dataflow:
-    """Tile and unroll made whole: the lanes' tile is a number of vectors, the group's unroll a number of groups."""
+    """Tile and unroll made whole: the lanes' tile is a number of vectors, the group's unroll a
+    number of groups.
+    """
     extents = nest.extents
     grid = {a.name for a in nest.grid}
     tile, unroll, block = dict(flow.tile), dict(flow.unroll), dict(flow.block)
@@ -169,7 +191,8 @@ def rounded(nest: LoopNest, flow: Dataflow, lanes: int, group: int) -> Dataflow:
     if given % step:
         if flow.lanes in dict(flow.tile) and given < extents[flow.lanes]:
             raise DataflowError(
-                f"{nest.name}: tile[{flow.lanes!r}]={given} is not a multiple of the {step} lanes of a "
+                f"{nest.name}: tile[{flow.lanes!r}]={given} is not a multiple of the {step} lanes "
+                f"of a "
                 f"{flow.width}-bit vector. Use a multiple."
             )
         given = -(-given // step) * step

@@ -1,8 +1,9 @@
 """Cost: predicted cycles of a Program, from what it issues and what it moves.
 
-Instructions are counted by kind and multiplied by the trips of their loops; each straight-line run takes as long as its
-busiest port, or its longest chain of accumulations. A load is charged to the cache that holds what is touched until
-it comes round again. Predicts on which side of another dataflow this one lies, not absolute times.
+Instructions are counted by kind and multiplied by the trips of their loops; each straight-line run
+takes as long as its busiest port, or its longest chain of accumulations. A load is charged to the
+cache that holds what is touched until it comes round again. Predicts on which side of another
+dataflow this one lies, not absolute times.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from ..targets import Target
 from .plan import RegisterPlan
 from .program import Address, Fetch, Loop, Op, Program, Statement
 
-# Bytes per cycle out of L1, L2 and beyond; measured on one Zen 5 core (simdflow.peaks), sizes likewise.
+# Bytes per cycle out of L1, L2 and beyond; measured on one Zen 5 core (simdflow.peaks), sizes
+# likewise.
 L1, L2 = 32 << 10, 1 << 20
 L2_BYTES, L3_BYTES = 50.0, 24.0
 LATENCY = 4.0  # of a dot product or a fused multiply-add
 MISPREDICT = 14.0  # leaving a loop
-# A window read once per pass, its pixels 2 or 4 KB apart, touches many pages and few sets of L1: 6 cycles a page on one
-# Zen 5 core (depthwise 7x7x1024 f32: 24 us with 16 channels in a tile, 12 us with 64).
-PAGE, PAGES, PAGE_CYCLES = 4096, 8, 6.0
+# A window read once per pass, its pixels 2 or 4 KB apart, touches many pages and few sets of L1: 6
+# cycles a page on one Zen 5 core (depthwise 7x7x1024 f32: 24 us with 16 channels in a tile, 12 us
+# with 64).
+PAGE, PAGES, PAGE_CYCLES, RETURN_CYCLES = 4096, 8, 6.0, 1.5
 EXPENSIVE = {
     "exp": 14,
     "log": 20,
@@ -44,7 +47,9 @@ Counts = dict[str, float]  # instructions by kind
 
 @dataclass(frozen=True)
 class Cost:
-    """Predicted cycles, and what they are made of: vector instructions, loads, stores, bytes beyond L1."""
+    """Predicted cycles, and what they are made of: vector instructions, loads, stores, bytes beyond
+    L1.
+    """
 
     cycles: float
     issue: float
@@ -57,7 +62,8 @@ class Cost:
     def __str__(self) -> str:
         return (
             f"{self.cycles:.0f} cycles: issue {self.issue:.0f}, cache traffic {self.traffic:.0f} "
-            f"({self.far_bytes:.0f} bytes beyond L1); {self.arithmetic:.0f} arithmetic instructions, "
+            f"({self.far_bytes:.0f} bytes beyond L1); {self.arithmetic:.0f} arithmetic "
+            f"instructions, "
             f"{self.loads:.0f} loads, {self.stores:.0f} stores"
         )
 
@@ -75,7 +81,9 @@ def cost(plan: RegisterPlan, program: Program) -> Cost:
 
 
 def _pieces(op: Op, target: Target) -> float:
-    """Registers one instruction really works on: wide vectors are split, and 8-bit ones count as they are."""
+    """Registers one instruction really works on: wide vectors are split, and 8-bit ones count as
+    they are.
+    """
     bits = 8 if op.vec.scalar == "bool" else SCALARS[op.vec.scalar].bits
     return max(1.0, op.vec.lanes * bits / target.width)
 
@@ -148,23 +156,17 @@ def _straight(
 
 
 def _paging(ops: Sequence[Op], plan: RegisterPlan) -> float:
-    pages = set()
-    named = {o.name for o in plan.nest.operands}  # scratch memory is none of them
+    """Cycles for the pages one pass over the body touches, and for coming back to one."""
+    dense = {o.name for o in plan.nest.operands if plan.packing(o.name) is None}
+    visited = []
     for op in ops:
-        if (
-            op.name in ("load", "gather")
-            and isinstance(op.args[0], Address)
-            and op.args[0].operand in named
-        ):
-            where = op.args[0]
-            item = (
-                max(plan.nest.type_of(where.operand).scalar.bits // 8, 1)
-                if plan.packing(where.operand) is None
-                else 0
-            )
-            if item:
-                pages.add((where.operand, integer(where.offset.const) * item // PAGE))
-    return PAGE_CYCLES * len(pages) if len(pages) > PAGES else 0.0
+        where = op.args[0] if op.name in ("load", "gather") else None
+        if isinstance(where, Address) and where.operand in dense:
+            item = max(plan.nest.type_of(where.operand).scalar.bits // 8, 1)
+            visited.append((where.operand, integer(where.offset.const) * item // PAGE))
+    pages = len(set(visited))
+    returns = sum(a != b for a, b in itertools.pairwise(visited)) + 1 - pages
+    return PAGE_CYCLES * pages + RETURN_CYCLES * returns if pages > PAGES else 0.0
 
 
 def _issue(body: Sequence[Statement], plan: RegisterPlan, times: float, counts: Counts) -> float:

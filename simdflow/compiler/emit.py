@@ -1,4 +1,5 @@
-"""Emit: a Program as Python text whose calls are instructions, and that text run with numpy meanings.
+"""Emit: a Program as Python text whose calls are instructions, and that text run with numpy
+meanings.
 
     def kernel(x, w, out, begin, end):
         for oc in range(0, 64, 64):

@@ -1,6 +1,7 @@
 """Express: an expression of the nest at one place becomes vector instructions.
 
-Every value has one type per lane, the one `scalars` computed for it; conversions are written where types meet.
+Every value has one type per lane, the one `scalars` computed for it; conversions are written where
+types meet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Flatten: indices become one offset in memory per access, quotients become axes, and fused axes become one.
+"""Flatten: indices become one offset in memory per access, quotients become axes, and fused axes
+become one.
 
 before   x[n, oh*2 + kh, ow*2 + kw, ic]                      x: u8[1, 58, 58, 64]
 after    x[n*215296 + oh*7424 + kh*3712 + ow*128 + kw*64 + ic]
@@ -22,7 +23,9 @@ Change = Callable[[str, tuple[Affine, ...]], tuple[Affine, ...]]
 
 
 def flatten(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
-    """A bound nest with linear offsets, without quotients where they divide, its axes fused as the dataflow names them."""
+    """A bound nest with linear offsets, without quotients where they divide, its axes fused as the
+    dataflow names them.
+    """
     return fuse_named(_linearized(_split_quotients(nest)), dataflow)
 
 
@@ -53,7 +56,9 @@ def map_accesses(nest: LoopNest, change: Change) -> LoopNest:
 
 
 def _split_quotients(nest: LoopNest) -> LoopNest:
-    """`oc // 4` and `oc % 4` with 4 dividing the extent: oc becomes oc_o*4 + oc, so that both are plain axes."""
+    """`oc // 4` and `oc % 4` with 4 dividing the extent: oc becomes oc_o*4 + oc, so that both are
+    plain axes.
+    """
     while (found := _divisible(nest)) is not None:
         axis, d = found
         outer = f"{axis}_o"
@@ -204,7 +209,8 @@ def fusing_refused(nest: LoopNest, names: tuple[str, ...]) -> str:
                 want = a.coefficient(inner) * extents[inner]
                 if a.coefficient(outer) != want:
                     return (
-                        f"a step of {outer} is {a.coefficient(outer)} elements of {access.operand}, "
+                        f"a step of {outer} is {a.coefficient(outer)} elements of "
+                        f"{access.operand}, "
                         f"{extents[inner]} steps of {inner} are {want}; they must be equal."
                     )
     return ""

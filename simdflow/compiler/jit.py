@@ -1,9 +1,10 @@
 """Jit: a Program becomes object code through Numba. The only file that imports numba.
 
-Numba sees the loops; every straight-line run of instructions is one intrinsic, a Block, made from the Program. What
-must live from one block to the next (accumulators, hoisted loads) travels as one Numba value whose data model is an
-LLVM struct of vectors, which LLVM takes apart into registers. Compiled for the target's own machine with LLVM's
-vectorizers off, so that the vectors are the program's and no wider.
+Numba sees the loops; every straight-line run of instructions is one intrinsic, a Block, made from
+the Program. What must live from one block to the next (accumulators, hoisted loads) travels as one
+Numba value whose data model is an LLVM struct of vectors, which LLVM takes apart into registers.
+Compiled for the target's own machine with LLVM's vectorizers off, so that the vectors are the
+program's and no wider.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def _block(name: str, ops: list[Op]) -> Block:
 
 
 def _state(program: Program, blocks: list[Block]) -> dict[str, Vec]:
-    """Registers that live from one block to another: read in some block before they are written there."""
+    """Registers that live from one block to another: read in some block before they are written
+    there.
+    """
     vecs = {op.dst: op.vec for op in program.ops() if op.dst}
     live: dict[str, Vec] = {}
     for block in blocks:
@@ -195,7 +198,9 @@ def _intrinsic(block: Block, program: Program, target: Target, state: dict[str, 
 def _emit(
     b: Any, block: Block, program: Program, target: Target, state: dict[str, Vec], args: Any
 ) -> Any:
-    """LLVM code of a block: instructions in order, registers taken out of and put back into the state."""
+    """LLVM code of a block: instructions in order, registers taken out of and put back into the
+    state.
+    """
     order = list(state)
     pointers = dict(zip(block.memories, args[1 : 1 + len(block.memories)], strict=True))
     variables = dict(zip(block.variables, args[1 + len(block.memories) :], strict=True))
@@ -233,7 +238,9 @@ def _emit(
 
 
 def _address(b: Any, base: Any, a: Address, item: int, variables: dict, bases: dict) -> Any:
-    """base + variable part, shared by all addresses that have it, + a constant that fits the displacement."""
+    """base + variable part, shared by all addresses that have it, + a constant that fits the
+    displacement.
+    """
     from llvmlite import ir
 
     i64 = ir.IntType(64)
@@ -266,7 +273,9 @@ def _integer(b: Any, a: Affine, variables: dict, factor: int = 1) -> Any:
 
 
 def _numba_ir(function: Any, memories: int) -> tuple[str, str]:
-    """The unoptimized module of a function and its mangled name, without Numba's own code generation."""
+    """The unoptimized module of a function and its mangled name, without Numba's own code
+    generation.
+    """
     from numba import types
     from numba.core.compiler import Flags, compile_extra
     from numba.core.registry import cpu_target
@@ -320,7 +329,9 @@ def _optimized(program: Program, target: Target, ir_text: str, inner: str) -> Co
 
 
 def target_machine(target: Target) -> Any:
-    """LLVM's code generator for a target, position independent so that the linker may place it anywhere."""
+    """LLVM's code generator for a target, position independent so that the linker may place it
+    anywhere.
+    """
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -337,8 +348,9 @@ def target_machine(target: Target) -> Any:
 def numba_function(
     name: str, address: int, slots: Sequence[tuple[tuple[int, ...], int | None]], end: int
 ) -> Any:
-    """An @njit function of the arrays that are left open: `slots` has (shape, None) for those, (shape, address) for
-    the ones that are fixed. Raises ValueError in native code for an array of another shape or not in C order.
+    """An @njit function of the arrays that are left open: `slots` has (shape, None) for those,
+    (shape, address) for the ones that are fixed. Raises ValueError in native code for an array of
+    another shape or not in C order.
     """
     import ctypes
 
@@ -354,7 +366,8 @@ def numba_function(
                 f"{name}: argument {open_names.index(f'a{i}')} must have shape {shape} in C order"
             )
             lines.append(
-                f"    if a{i}.shape != {shape!r} or not a{i}.flags.c_contiguous: raise ValueError({message!r})"
+                f"    if a{i}.shape != {shape!r} or not a{i}.flags.c_contiguous: raise "
+                f"ValueError({message!r})"
             )
     arguments = [
         f"a{i}.ctypes" if fixed is None else f"{fixed}" for i, (_, fixed) in enumerate(slots)

@@ -1,7 +1,7 @@
 """Levels: the loops of a plan, outermost first, and how many of them are outside the accumulators.
 
-Turns a nest and a completed dataflow into an order of loops with steps; what is inside one step is the tile's
-business.
+Turns a nest and a completed dataflow into an order of loops with steps; what is inside one step is
+the tile's business.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from .flatten import value_operands
 
 @dataclass(frozen=True)
 class Level:
-    """One loop to write: `axis` in steps of `step`; with `block`, the outer loop over cache blocks of the axis."""
+    """One loop to write: `axis` in steps of `step`; with `block`, the outer loop over cache blocks
+    of the axis.
+    """
 
     axis: str
     step: int
@@ -82,7 +84,8 @@ def _check_rows_outside(nest: LoopNest, order: list[str]) -> None:
         ]
         if late:
             raise DataflowError(
-                f"{nest.name}: order puts {a.name!r} outside {late[0]!r}, but it runs over the nonzeros of row "
+                f"{nest.name}: order puts {a.name!r} outside {late[0]!r}, but it runs over the "
+                f"nonzeros of row "
                 f"{a.row}. Put {late[0]!r} first."
             )
 
@@ -90,9 +93,9 @@ def _check_rows_outside(nest: LoopNest, order: list[str]) -> None:
 def _lanes_place(nest: LoopNest, flow: Dataflow) -> int:
     """Where the lanes' loop goes in the default order.
 
-    Outermost, so that one panel of weights serves all pixels; but innermost where both sides of the product (or no
-    product) run along the lanes: pixels are then read whole. A depthwise f32 layer of 14x14x512 took 32 us the first
-    way, its pixels 2 KB apart and in two sets of L1.
+    Outermost, so that one panel of weights serves all pixels; but innermost where both sides of the
+    product (or no product) run along the lanes: pixels are then read whole. A depthwise f32 layer
+    of 14x14x512 took 32 us the first way, its pixels 2 KB apart and in two sets of L1.
     """
     r = nest.reduction
     sides = value_operands(r.value) if r else None

@@ -2,12 +2,12 @@
 
 before   for oc, ow: for kh, ic: out[ow, oc] += x[ow + kh, ic] * w[kh, ic, oc]
 after    for oc: for ow: acc_0_0.. = start
-                         for kh: for ic: w_0 = load w; x_0 = broadcast x; acc_0_0 = dot(acc_0_0, x_0, w_0) ...
-                         epilogue of acc_0_0..; store
+                         for kh: for ic: w_0 = load w; x_0 = broadcast x; acc_0_0 = dot(acc_0_0,
+                         x_0, w_0) ... epilogue of acc_0_0..; store
 
-A load is hoisted out of every loop that its index does not mention, for as many registers as the plan gives it; the
-output's load and store likewise: where a grid loop runs inside a reduction loop, the accumulators live in scratch,
-are started by a pass before and finished by a pass after.
+A load is hoisted out of every loop that its index does not mention, for as many registers as the
+plan gives it; the output's load and store likewise: where a grid loop runs inside a reduction loop,
+the accumulators live in scratch, are started by a pass before and finished by a pass after.
 """
 
 from __future__ import annotations
@@ -144,14 +144,18 @@ def lower(plan: RegisterPlan, name: str) -> Program:
 
 
 def _all(plan: RegisterPlan, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Tile sizes of every axis: the levels' own where walked, else the whole tile (loops further in)."""
+    """Tile sizes of every axis: the levels' own where walked, else the whole tile (loops further
+    in).
+    """
     steps = {x.axis: x.step for x in plan.levels if not x.block}
     extents = plan.nest.extents
     return {a: sizes.get(a, min(steps[a], extents[a])) for a in extents}
 
 
 def _parallel(plan: RegisterPlan) -> tuple[str, int, int]:
-    """(axis, extent, step) of the loop that threads may cut: the plan's, else the outermost one that runs."""
+    """(axis, extent, step) of the loop that threads may cut: the plan's, else the outermost one
+    that runs.
+    """
     extents = plan.nest.extents
     blocked = dict(plan.flow.block)
     for x in plan.levels[: plan.depth]:
@@ -183,7 +187,9 @@ def _walk(
     extent: Mapping[str, int] | None = None,
     hoists: Hoists | None = None,
 ) -> None:
-    """Write the loops of `levels` around `inner(base, sizes)`; a remainder is a second, smaller instance."""
+    """Write the loops of `levels` around `inner(base, sizes)`; a remainder is a second, smaller
+    instance.
+    """
     sizes, extent, hoists = dict(sizes or {}), dict(extent or plan.nest.extents), hoists or {}
     if 0 in hoists:
         outside = dict(w.held)

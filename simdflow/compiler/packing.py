@@ -1,7 +1,9 @@
-"""Packing: an operand in the order a kernel reads it, as a description and as the numpy code that does it.
+"""Packing: an operand in the order a kernel reads it, as a description and as the numpy code that
+does it.
 
-packed   for each tile of the lane axis: [axes in loop order][vector of the tile][lane][group element]
-         then, where the instruction needs them, one i32 per lane and other grid point: the start of its sum
+packed   for each tile of the lane axis: [axes in loop order][vector of the tile][lane][group
+         element] then, where the instruction needs them, one i32 per lane and other grid point: the
+         start of its sum
 Lane and group tails are zero. Knows nothing of registers.
 """
 
@@ -23,8 +25,10 @@ class Packing:
 
     axes           (axis, extent) of every axis it mentions but the lanes', in loop order
     coefficients   axis -> elements of the dense operand per step
-    sums           -128 * sum over the reduction is appended, for instructions that take one side as unsigned
-    shifts         so many versions, each with its group elements `shift_stride` further on (see plan.Shift)
+    sums           -128 * sum over the reduction is appended, for instructions that take one side as
+                   unsigned
+    shifts         so many versions, each with its group elements `shift_stride` further on (see
+                   plan.Shift)
     """
 
     operand: str
@@ -136,7 +140,9 @@ class Packing:
 
 
 def scaled(value: Affine, factor: int, divisor: int) -> Affine:
-    """value * factor / divisor, for a value that is a multiple of `divisor` wherever a loop takes it."""
+    """value * factor / divisor, for a value that is a multiple of `divisor` wherever a loop takes
+    it.
+    """
     terms = value.times(factor)
     sizes = [(t, integer(c)) for t, c in terms.terms]
     const = integer(terms.const)
@@ -146,7 +152,8 @@ def scaled(value: Affine, factor: int, divisor: int) -> Affine:
 
 
 def pack(array: np.ndarray, packing: Packing) -> np.ndarray:
-    """The packed bytes (u8, 64-byte aligned) of a dense operand given as a flat, C-ordered array of its elements.
+    """The packed bytes (u8, 64-byte aligned) of a dense operand given as a flat, C-ordered array of
+    its elements.
 
     A `bit` operand is given as its bytes.
     """

@@ -1,7 +1,7 @@
 """Place: where in the iteration space an instruction stands, and what a load there is.
 
-Turns an access at a place into an address and the kind of load that brings it into a register: vector, broadcast,
-or gather. The only code that knows both dense and packed storage.
+Turns an access at a place into an address and the kind of load that brings it into a register:
+vector, broadcast, or gather. The only code that knows both dense and packed storage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from .writer import Writer
 class Place:
     """One point of a tile.
 
-    at       axis -> value, affine in the loop variables (the lanes' axis: of lane 0 of its vector 0)
+    at       axis -> value, affine in the loop variables (the lanes' axis: of lane 0 of its vector
+             0)
     vector   which vector along the lanes, `lanes` wide, of which `valid` lanes exist
     left     group elements that exist from here on (the last group of a row may be short)
     section  padded size of the lane tile (the packed operand's panel)
@@ -138,7 +139,9 @@ def product_load(w: Writer, plan: RegisterPlan, load: Load, place: Place, dst: s
 def _short(
     w: Writer, plan: RegisterPlan, where: Address, whole: int, valid: int
 ) -> tuple[int, ...]:
-    """(valid,) when a whole load could leave the operand; () when it cannot and what is too much meets zeros."""
+    """(valid,) when a whole load could leave the operand; () when it cannot and what is too much
+    meets zeros.
+    """
     if valid >= whole:
         return ()
     other = plan.b if plan.a and plan.a.operand == where.operand else plan.a

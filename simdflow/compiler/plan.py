@@ -1,7 +1,8 @@
-"""Plan: a flat nest, a dataflow and a target become lanes, groups, loops, packings and a count of registers.
+"""Plan: a flat nest, a dataflow and a target become lanes, groups, loops, packings and a count of
+registers.
 
-It decides everything that lowering only writes down, and refuses, with the arithmetic, a dataflow that does not fit
-the nest or the register file.
+It decides everything that lowering only writes down, and refuses, with the arithmetic, a dataflow
+that does not fit the nest or the register file.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from .tile import tile_keys  # the same walk over the tile that lowering does
 class RegisterPlan:
     """What lowering needs, decided.
 
-    lanes, group       elements per vector of the accumulator; reduction elements one instruction sums per lane
-    dot                the dot-product row when the reduction is a product, else None; `a`, `b` its loads, in row order
+    lanes, group       elements per vector of the accumulator; reduction elements one instruction
+                       sums per lane
+    dot                the dot-product row when the reduction is a product, else None; `a`, `b` its
+                       loads, in row order
     levels             loops, outermost first; `depth` of them are outside the accumulators
     in_memory          the accumulators live in scratch: a grid loop runs inside a reduction loop
     slots              operand -> registers it may hold in the body
@@ -60,7 +63,9 @@ class RegisterPlan:
 
     @property
     def whole_window(self) -> bool:
-        """The whole reduction of a product is in the body: a pass over the body reads a window and moves on."""
+        """The whole reduction of a product is in the body: a pass over the body reads a window and
+        moves on.
+        """
         steps = {x.axis: x.step for x in self.levels if not x.block}
         r = self.nest.reduction
         return (
@@ -78,7 +83,8 @@ class RegisterPlan:
     def __str__(self) -> str:
         loops = " > ".join(f"{x.axis}{'(block)' if x.block else ''}:{x.step}" for x in self.levels)
         lines = [
-            f"plan {self.nest.name} on {self.target.name}: lanes {self.flow.lanes} x {self.lanes}, group {self.group}",
+            f"plan {self.nest.name} on {self.target.name}: lanes {self.flow.lanes} x {self.lanes}, "
+            f"group {self.group}",
             f"  loops {loops}",
             f"  registers {self.registers}: {self.arithmetic}",
         ]
@@ -103,12 +109,15 @@ def plan(nest: LoopNest, flow: Dataflow, target: Target) -> RegisterPlan:
     slots, hoisted, registers, arithmetic = counted
     if registers > target.budget:
         raise DataflowError(
-            f"{nest.name}: the tile needs {registers} vector registers ({arithmetic}); {target.name} has "
-            f"{target.registers} and spills past {target.budget}. Lower a tile size or an auxiliary count."
+            f"{nest.name}: the tile needs {registers} vector registers ({arithmetic}); "
+            f"{target.name} has "
+            f"{target.registers} and spills past {target.budget}. Lower a tile size or an "
+            f"auxiliary count."
         )
     if r is None and flow.anchor != nest.out.name:
         raise DataflowError(
-            f"{nest.name}: anchor={flow.anchor!r} needs a reduction; this nest has none. Use {nest.out.name!r}."
+            f"{nest.name}: anchor={flow.anchor!r} needs a reduction; this nest has none. Use "
+            f"{nest.out.name!r}."
         )
     return RegisterPlan(
         nest=nest,
@@ -183,7 +192,9 @@ def _registers(
 
 
 def hoist_level(plan: RegisterPlan, load: Load) -> int:
-    """How many levels are outside the load's registers: it is hoisted out of every loop that it does not mention."""
+    """How many levels are outside the load's registers: it is hoisted out of every loop that it
+    does not mention.
+    """
     return outside(plan.nest, plan.levels, load)
 
 

@@ -1,7 +1,8 @@
-"""Product: the reduction as a product of two operands: the instruction that computes it, and the operands' order.
+"""Product: the reduction as a product of two operands: the instruction that computes it, and the
+operands' order.
 
-Finds the dot-product row of the target, which operands are worth packing, and whether neighbouring outputs share a
-group. Writes no code and moves no data.
+Finds the dot-product row of the target, which operands are worth packing, and whether neighbouring
+outputs share a group. Writes no code and moves no data.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from .packing import Packing
 
 @dataclass(frozen=True)
 class Shift:
-    """Neighbouring outputs share one group of a sliding window (depthwise: 4 pixels hold two windows of 3).
+    """Neighbouring outputs share one group of a sliding window (depthwise: 4 pixels hold two
+    windows of 3).
 
-    Output `count*i + k` along `axis` reads the group of output `count*i`, with weights that begin `k*stride` later;
-    the packed operand has `count` versions of itself.
+    Output `count*i + k` along `axis` reads the group of output `count*i`, with weights that begin
+    `k*stride` later; the packed operand has `count` versions of itself.
     """
 
     axis: str
@@ -34,7 +36,9 @@ class Shift:
 
 
 def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, Load] | None:
-    """The dot-product row for the reduction, and its loads in the row's order; None when it is no plain product."""
+    """The dot-product row for the reduction, and its loads in the row's order; None when it is no
+    plain product.
+    """
     r, group_axis = nest.reduction, flow.group
     if r is None or r.combine != "add":
         return None
@@ -67,7 +71,8 @@ def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, 
                 return row, x, y
     if names == ["bit", "bit"]:
         raise DataflowError(
-            f"{nest.name}: group={group_axis!r} cannot sum bits; the group of a product of bits is the axis along "
+            f"{nest.name}: group={group_axis!r} cannot sum bits; the group of a product of bits is "
+            f"the axis along "
             f"which both operands are packed (their last one). Give that axis as group."
         )
     order = (b, a) if names[0] == "i8" and names[1] == "u8" else (a, b)
@@ -77,8 +82,10 @@ def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, 
 
 
 def packable(nest: LoopNest, load: Load) -> bool:
-    """An operand is worth bringing into the kernel's order: packed once by the user or read again for some axis of the
-    output; and it can be: one axis a term (no window), every element at one place."""
+    """An operand is worth bringing into the kernel's order: packed once by the user or read again
+    for some axis of the output; and it can be: one axis a term (no window), every element at one
+    place.
+    """
     t, index = nest.type_of(load.operand), load.index[-1]
     if t.storage == "csr" or any(not isinstance(term, str) for term, _ in index.terms):
         return False
@@ -98,7 +105,9 @@ def packable(nest: LoopNest, load: Load) -> bool:
 def shift_of(
     nest: LoopNest, flow: Dataflow, group: int, loads: tuple[Load | None, Load | None]
 ) -> Shift | None:
-    """The axis along which outputs can share a group: the window slides along the group axis, inside one group."""
+    """The axis along which outputs can share a group: the window slides along the group axis,
+    inside one group.
+    """
     a, b = loads
     n = nest.extents.get(flow.group, 0)
     if (

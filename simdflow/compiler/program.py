@@ -1,7 +1,9 @@
-"""Program: a kernel as loops over vector instructions. `lower` makes it; `emit` prints it, `jit` compiles it.
+"""Program: a kernel as loops over vector instructions. `lower` makes it; `emit` prints it, `jit`
+compiles it.
 
-Straight-line runs of instructions between loops are what `jit` turns into one intrinsic each. Registers are names;
-an Address is an operand and an offset in elements, affine in the loop variables. Knows nothing of nests or LLVM.
+Straight-line runs of instructions between loops are what `jit` turns into one intrinsic each.
+Registers are names; an Address is an operand and an offset in elements, affine in the loop
+variables. Knows nothing of nests or LLVM.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class Op:
 
 @dataclass(frozen=True)
 class Fetch:
-    """`var = operand[offset]`: an integer read from memory into a loop-level variable (sparse indices)."""
+    """`var = operand[offset]`: an integer read from memory into a loop-level variable (sparse
+    indices).
+    """
 
     var: str
     operand: str
@@ -84,8 +88,8 @@ Statement = Op | Fetch | Loop
 class Memory:
     """One native argument: name, element type, elements, and what it is for.
 
-    role: 'in', 'out', 'packed' (an operand in the kernel's own order), 'scratch', or 'indptr'/'indices'/'data' of a
-    CSR operand.
+    role: 'in', 'out', 'packed' (an operand in the kernel's own order), 'scratch', or
+    'indptr'/'indices'/'data' of a CSR operand.
     """
 
     name: str
@@ -97,7 +101,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class Program:
-    """A lowered kernel: native arguments in order, statements, and the parallel axis' extent and step."""
+    """A lowered kernel: native arguments in order, statements, and the parallel axis' extent and
+    step.
+    """
 
     name: str
     memories: tuple[Memory, ...]

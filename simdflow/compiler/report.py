@@ -1,4 +1,6 @@
-"""Report: what a compiled kernel does per multiply-accumulate, read from its plan, its program and its assembly."""
+"""Report: what a compiled kernel does per multiply-accumulate, read from its plan, its program and
+its assembly.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ def report(
     peak: float | None = None,
     packed: tuple[str, ...] = (),
 ) -> str:
-    """Registers planned and used, spills in the hot loop, instructions and bytes per multiply-accumulate, time.
+    """Registers planned and used, spills in the hot loop, instructions and bytes per
+    multiply-accumulate, time.
 
     seconds  measured time of one call
     peak     multiply-accumulates per second this CPU can do of this kind
@@ -40,10 +43,13 @@ def report(
     scratch = sum(m.size * m.scalar.bits // 8 for m in program.memories if m.role == "scratch")
     lines = [
         program.name,
-        f"registers    {plan.registers} planned ({plan.arithmetic}), {len(used)} used, {plan.target.registers} exist",
+        f"registers    {plan.registers} planned ({plan.arithmetic}), {len(used)} used, "
+        f"{plan.target.registers} exist",
         f"hot loop     {len(hot)} instructions, {spills(hot)} spills",
-        f"per {kind}  {(predicted.arithmetic + predicted.loads + predicted.stores) / macs:.4f} vector instructions, "
-        f"{moved / macs:.4f} bytes of operands, {predicted.far_bytes / macs:.4f} bytes from beyond L1 (predicted)",
+        f"per {kind}  {(predicted.arithmetic + predicted.loads + predicted.stores) / macs:.4f} "
+        f"vector instructions, "
+        f"{moved / macs:.4f} bytes of operands, {predicted.far_bytes / macs:.4f} bytes from beyond "
+        f"L1 (predicted)",
         f"predicted    {predicted}",
     ]
     if scratch:

@@ -16,7 +16,9 @@ from .artifact import Artifact
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be compiled: a parsed nest, operand types, constants, a dataflow (None: choose one), a target."""
+    """What is to be compiled: a parsed nest, operand types, constants, a dataflow (None: choose
+    one), a target.
+    """
 
     nest: LoopNest
     types: tuple[tuple[str, OperandType], ...]

@@ -46,10 +46,11 @@ def next_uses(keys: Sequence[object]) -> list[int]:
 
 
 class Slots:
-    """A few registers for many loads: the one whose next use is farthest away makes room (Belady's rule).
+    """A few registers for many loads: the one whose next use is farthest away makes room (Belady's
+    rule).
 
-    The body is straight-line code, so the future is known; a sliding window rotates by itself, the new column going
-    into the register that just died (YFlows).
+    The body is straight-line code, so the future is known; a sliding window rotates by itself, the
+    new column going into the register that just died (YFlows).
     """
 
     def __init__(self, name: str, count: int, keys: Sequence[object]) -> None:

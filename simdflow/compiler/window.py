@@ -1,9 +1,12 @@
-"""Window: registers that a sliding window takes along from one step of the innermost loop to the next.
+"""Window: registers that a sliding window takes along from one step of the innermost loop to the
+next.
 
 before   for ow: load x[ow], x[ow + 1], x[ow + 2]; ...
-after    load x[0], x[1];  for ow: use them; load x[ow + 2]; ...; what was x[ow + 1] is the next step's x[ow]
+after    load x[0], x[1];  for ow: use them; load x[ow + 2]; ...; what was x[ow + 1] is the next
+         step's x[ow]
 
-YFlows' auxiliary input stationarity. The body is unrolled, so the names rotate; LLVM makes no moves of it.
+YFlows' auxiliary input stationarity. The body is unrolled, so the names rotate; LLVM makes no moves
+of it.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ def slide(
     step: int,
     load_side: LoadSide,
 ) -> None:
-    """Before the loop over `var`: choose what is carried, as many registers as the dataflow allows, and load it."""
+    """Before the loop over `var`: choose what is carried, as many registers as the dataflow allows,
+    and load it.
+    """
     plan = tile.plan
     wanted = dict(plan.flow.auxiliary)
     for load in (plan.a, plan.b):
@@ -73,7 +78,9 @@ def arrivals(w: Writer) -> dict[Address, str]:
 
 
 def pass_on(w: Writer) -> None:
-    """At the end of the body: every carried register gets what the next step expects in it, all at once."""
+    """At the end of the body: every carried register gets what the next step expects in it, all at
+    once.
+    """
     arriving = arrivals(w)
     moves = []
     for c in w.carried.values():

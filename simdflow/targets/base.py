@@ -1,7 +1,8 @@
 """What a CPU is to the compiler: registers, vector width, issue rates, and a table of instructions.
 
-An instruction is its numpy meaning and its LLVM emission, side by side. The table here is portable: generic LLVM
-vectors that any CPU runs. A CPU's own file overrides rows. llvmlite is imported only when something is emitted.
+An instruction is its numpy meaning and its LLVM emission, side by side. The table here is portable:
+generic LLVM vectors that any CPU runs. A CPU's own file overrides rows. llvmlite is imported only
+when something is emitted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 class Instruction:
     """One row: `meaning(vec, *args)` on numpy arrays, `emit(b, vec, *args)` on LLVM values.
 
-    Registers arrive as arrays or Values, an address as (memory, offset) or as a pointer, immediates as numbers.
+    Registers arrive as arrays or Values, an address as (memory, offset) or as a pointer, immediates
+    as numbers.
     """
 
     name: str
@@ -26,9 +28,11 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Dot:
-    """A dot-product row: `acc += sum over group of a * b`, what it costs, and whether `a` must be made unsigned first.
+    """A dot-product row: `acc += sum over group of a * b`, what it costs, and whether `a` must be
+    made unsigned first.
 
-    flip    `a` is i8 and the instruction takes u8: 128 is added to `a`, and 128 * sum(b) taken off the start value
+    flip    `a` is i8 and the instruction takes u8: 128 is added to `a`, and 128 * sum(b) taken off
+            the start value
     uops    instructions issued for each use
     """
 
@@ -65,8 +69,8 @@ class Target:
 
     @cached_property
     def table(self) -> Mapping[str, Instruction]:
-        """The instructions by name. Made when something is lowered, not when the CPU is looked at: importing their
-        code takes 40 ms, and a kernel that comes from the cache needs none of it.
+        """The instructions by name. Made when something is lowered, not when the CPU is looked at:
+        importing their code takes 40 ms, and a kernel that comes from the cache needs none of it.
         """
         return self.rows()
 

@@ -175,7 +175,9 @@ def _padded(b: Any, x: Any, lanes: int) -> Any:
 
 
 def to_integers(width: int) -> tuple[Instruction, ...]:
-    """The rows `saturate`, `round_saturate` and `round_bounded`, quick from f32 to i32 in up to `width` bits."""
+    """The rows `saturate`, `round_saturate` and `round_bounded`, quick from f32 to i32 in up to
+    `width` bits.
+    """
 
     def row(name: str, intrinsics: dict[int, str], bounded: bool = False) -> Instruction:
         portable = NATIVE_ROWS[name]
@@ -215,8 +217,8 @@ def _converted(b: Any, vec: Vec, x: Value, name: str, bounded: bool) -> Any:
 def flip(width: int) -> Instruction:
     """i8 to u8 by adding 128, as one xor of 32-bit lanes, into which a broadcast from memory folds.
 
-    The constant is opaque: LLVM 22 otherwise moves the xor before the broadcast, on lanes it then knows to be
-    undefined, and its code generator does not come to an end.
+    The constant is opaque: LLVM 22 otherwise moves the xor before the broadcast, on lanes it then
+    knows to be undefined, and its code generator does not come to an end.
     """
     portable = NATIVE_ROWS["flip"]
 

@@ -129,7 +129,8 @@ class _Oracle:
         spot = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.ndim else ()
         extra = f" (within {np.asarray(allowed)[spot]:.3g})" if np.asarray(allowed)[spot] else ""
         return (
-            f"{int(wrong.sum())} of {wrong.size} elements differ; at {list(spot)} it is {got[spot]}, "
+            f"{int(wrong.sum())} of {wrong.size} elements differ; at {list(spot)} it is "
+            f"{got[spot]}, "
             f"expected {want[spot]}{extra}"
         )
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from ..compiler.complete import lanes_of
 from ..compiler.complete import default_lanes, lanes_of
 from ..compiler.flatten import flatten, fusing_refused, value_operands
 from ..compiler.plan import plan
@@ -35,7 +34,8 @@ def legal(nest: LoopNest, flow: Dataflow, target: Target) -> bool:
 
 
 def dataflows(nest: LoopNest, target: Target) -> st.SearchStrategy[Dataflow]:
-    """Legal dataflows of any bound nest: `dataflows(kernel.specialize(...).nest, sf.target("avx2"))`.
+    """Legal dataflows of any bound nest: `dataflows(kernel.specialize(...).nest,
+    sf.target("avx2"))`.
 
     Anchors, auxiliary registers, tiles, blocks, lanes, widths, groups, unrolling, loop orders,
     parallel axes and fused axes. Shrinks to `Dataflow()`, as far as that is legal.

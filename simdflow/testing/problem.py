@@ -336,7 +336,9 @@ class _Shapes:
         return {o: tuple(self._dims[o, i] for i in range(n)) for o, n in ranks.items()}
 
     def _limit(self, axis: str) -> int:
-        """How long an axis is drawn at the most: short in a window, long where memory is contiguous."""
+        """How long an axis is drawn at the most: short in a window, long where memory is
+        contiguous.
+        """
         indices = [i for x in self._accesses for i in x.index]
         reduced = self._nest.reduction and axis in {a.name for a in self._nest.reduction.axes}
         plain = [{t for t, _ in i.terms if isinstance(t, str)} for i in indices]
