@@ -39,7 +39,7 @@ def prepare(problem: Problem, threads: int) -> Run:
 
 
 def _binary(problem: Problem) -> Run:
-    """Sums of +1 and -1, as a nest: ops has no binary layers. The border, of +1, is there before."""
+    """Sums of +1 and -1, as a nest: ops has no binary layers. The input has its border, of +1."""
     import simdflow as sf
 
     @sf.kernel

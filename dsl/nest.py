@@ -188,7 +188,8 @@ class Reduction:
 
     def __str__(self) -> str:
         loops = ", ".join(map(str, self.axes))
-        return f"{self.name}: {self.scalar} = {self.init};  for {loops}: {self.name} = {self.combine}({self.name}, {self.value})"
+        step = f"{self.name} = {self.combine}({self.name}, {self.value})"
+        return f"{self.name}: {self.scalar} = {self.init};  for {loops}: {step}"
 
 
 @dataclass(frozen=True)

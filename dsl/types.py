@@ -258,7 +258,7 @@ class Exact:
         return self.apply(other, lambda a, b: a ^ b, "^")
 
     def __iadd__(self, other: object) -> Exact:
-        """The accumulator's `+=`: the sum stays in its declared type, which must hold it or wrap."""
+        """The accumulator's `+=`: the sum keeps its declared type, which must hold it or wrap."""
         if self.scalar is None:
             return self + other
         total = self + other

@@ -26,7 +26,6 @@ from .quantization import (
 )
 from .window import Padding, Pair, is_size, nonempty, rank, typed, window
 
-
 # The largest promise about a requantization factor; an i32 times it, rounded to f32, fits i32.
 FRACTION = 0.99
 

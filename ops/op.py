@@ -31,7 +31,7 @@ KEYED_BYTES = 1 << 15
 
 @dataclass(frozen=True)
 class Buffer:
-    """An array between two kernels: zero or `fill` everywhere when made, 64 bytes of slack after."""
+    """An array between two kernels: zero or `fill` everywhere at first, 64 bytes of slack after."""
 
     name: str
     shape: tuple[int, ...]
@@ -217,11 +217,14 @@ def _key(operands: Any, inputs: int, options: Mapping[str, Any]) -> tuple[Any, .
     """What a prepared call depends on: types of inputs, packed operands themselves, the bytes of
     small arrays, options. TypeError or AttributeError when there is no such key.
     """
-    return (
-        *[(a.shape, a.dtype) for a in operands[:inputs]],
-        *[a if a is None or type(a) is PackedOperand else _content(a) for a in operands[inputs:]],
-        *options.items(),
-    )
+    weights = [
+        a if type(a) is PackedOperand or a is None else _content(a) for a in operands[inputs:]
+    ]
+    if inputs == 1:
+        x = operands[0]
+        return (x.shape, x.dtype, *weights, *options, *options.values())
+    types = [(a.shape, a.dtype) for a in operands[:inputs]]
+    return (*types, *weights, *options, *options.values())
 
 
 def _content(a: Any) -> tuple[Any, ...]:
@@ -288,8 +291,13 @@ class Ready:
         self._shape, self._dtype = layer.out.shape, layer.out.scalar.dtype
         self._local = threading.local()
         self._shared = None if layer.buffers else self._mine()
+        self._quick = self._quickly()
 
     def __call__(self, operands: tuple[Any, ...], out: np.ndarray | None) -> np.ndarray:
+        if out is None and self._quick is not None:
+            fresh = self._quick(operands[0])
+            if fresh is not None:
+                return fresh
         result = np.empty(self._shape, self._dtype) if out is None else self._checked(out, operands)
         runs = (self._shared or self._mine()).runs
         # Seen in another shape, an array in another order is a copy: not what is to be written.
@@ -307,6 +315,25 @@ class Ready:
             if not run.call(*reads, target):
                 return self._slowly(operands, result)
         return result
+
+    def _quickly(self) -> Callable[[Any], np.ndarray | None] | None:
+        """One kernel of one input, the most frequent layer, with nothing left to look up: the
+        result, or None if the input does not lie as the kernel reads it.
+        """
+        runs = self._shared.runs if self._shared is not None else None
+        if runs is None or len(runs) != 1 or len(self._inputs) != 1:
+            return None
+        call, view, seen = runs[0].call, runs[0].view, self._inputs[0][1]
+        empty, shape, dtype = np.empty, self._shape, self._dtype
+
+        def quick(x: Any) -> np.ndarray | None:
+            result = empty(shape, dtype)
+            target = result if view is None else result.reshape(view)
+            if type(x) is np.ndarray and x.shape != seen:
+                x = x.reshape(seen)
+            return result if call(x, target) else None
+
+        return quick
 
     def _mine(self) -> Held:
         """The buffers and prepared steps of this thread."""

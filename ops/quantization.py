@@ -41,6 +41,7 @@ class Quantization:
     scale: ArrayLike
     zero_point: int = 0
     _key: tuple[bytes, tuple[int, ...], int] = field(init=False, repr=False)
+    _hash: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         scale = np.array(self.scale, np.float32)
@@ -58,7 +59,9 @@ class Quantization:
         scale.flags.writeable = False
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "zero_point", int(zero_point))
-        object.__setattr__(self, "_key", (scale.tobytes(), scale.shape, int(zero_point)))
+        key = (scale.tobytes(), scale.shape, int(zero_point))
+        object.__setattr__(self, "_key", key)
+        object.__setattr__(self, "_hash", hash(key))  # quantizations are looked up in every call
 
     @property
     def scales(self) -> NDArray[np.float32]:
@@ -79,7 +82,7 @@ class Quantization:
         return isinstance(other, Quantization) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return self._hash
 
 
 def checked_activation(op: str, activation: str | None) -> str | None:

@@ -77,7 +77,7 @@ def _shares_8_bits(to: Scalar) -> Kernel:
 
     @kernel
     def quantized_shares(e, total, out, *, zero_point=0):
-        """out[row, i] = floor(e[row, i] * (1 / (total[row] / 256)) + 0.5) + zero_point, saturated."""
+        """out[row,i] = floor(e[row,i] * (1 / (total[row] / 256)) + 0.5) + zero_point, saturated."""
         for row, i in sf.grid(e.shape):
             v = sf.floor(e[row, i] * (1.0 / (total[row] * 0.00390625)) + 0.5)
             out[row, i] = to(i32(sf.clip(v, 0.0, 256.0)) + zero_point, saturate=True)
@@ -243,7 +243,8 @@ def layer_norm(
     Mean and variance (of squared differences, divided by n) are those of the last axis. Raises
     OperandError for other types, and a gain or bias of another length.
     """
-    out = _layer_norm_shape(x, *(p and p.type for p in (gain, bias)), epsilon=epsilon)
+    kinds = (None if p is None else p.type for p in (gain, bias))
+    out = _layer_norm_shape(x, *kinds, epsilon=epsilon)
     rows, n = _rows(x)
     seen, each = f32[rows, n], f32[rows]
     factors = np.ones(n, np.float32) if gain is None else gain.array

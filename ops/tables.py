@@ -63,7 +63,7 @@ def gelu_tanh(v: float) -> float:
 
 
 def scaled(value: int, multiplier: tuple[int, int]) -> int:
-    """value * q / 2^31 * 2^shift in TensorFlow Lite's two roundings; (q, shift) as `ratio` gives."""
+    """value * q / 2^31 * 2^shift in TensorFlow Lite's two roundings; (q, shift) are `ratio`'s."""
     q, shift = multiplier
     shifted = ((value << max(shift, 0)) + (1 << 31)) % (1 << 32) - (1 << 31)
     high = (shifted * q + (1 << 30)) >> 31

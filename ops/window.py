@@ -71,7 +71,7 @@ def window(
                 f"{r}; at least {r} elements are needed. Pad more, or use a smaller window."
             )
         out.append((size + before + after - r) // s + 1)
-    return Window(kernel, strides, dilations, pads, (out[0], out[1]))
+    return Window((kernel[0], kernel[1]), strides, dilations, pads, (out[0], out[1]))
 
 
 def _pads(

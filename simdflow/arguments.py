@@ -63,8 +63,7 @@ def check_count(kernel: str, inputs: tuple[str, ...], operands: tuple[Operand, .
     if len(operands) != len(inputs):
         raise OperandError(
             f"{kernel}: {len(operands)} operands given; it takes {len(inputs)}: "
-            f"{', '.join(inputs)}. "
-            f"Give them in this order."
+            f"{', '.join(inputs)}. Give them in this order."
         )
 
 

@@ -15,8 +15,9 @@ import os
 import platform
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--dataflow", help="as printed: \"anchor='out', tile={'ow': 6}\"")
     inspect.add_argument("--target", help="compile for this target (default: the best)")
     inspect.add_argument("--stage", choices=[*STAGES, "all"], default="report")
+    inspect.add_argument("--time", action="store_true", help="time it, for --stage report")
     inspect.set_defaults(action=_inspect)
 
     stored = commands.add_parser("cache", help="the cache of compiled kernels")
@@ -251,7 +253,45 @@ def _inspect(given: argparse.Namespace) -> None:
     for stage in STAGES if given.stage == "all" else [given.stage]:
         if given.stage == "all":
             print(f"---- {stage} ".ljust(80, "-"))
-        print(STAGES[stage](compiled))
+        timed = given.time and stage == "report"
+        print(_timed_report(compiled) if timed else STAGES[stage](compiled))
+
+
+def _timed_report(compiled: CompiledKernel) -> str:
+    """The report with the time of a call on random operands, beside the peak measured now."""
+    import numpy as np
+
+    from .operands import Bits, PackedOperand, pack, pack_bits
+    from .peaks import peaks
+
+    rng = np.random.default_rng(0)
+    out = compiled.nest.out.name
+
+    def operand(kind: OperandType) -> np.ndarray | Bits | PackedOperand:
+        if kind.storage == "packed":
+            return pack(operand(replace(kind, storage="dense")))
+        if kind.scalar.is_float:
+            return rng.standard_normal(kind.shape).astype(kind.scalar.dtype)
+        if kind.scalar.kind == "b":
+            return pack_bits(rng.standard_normal(kind.shape))
+        values = rng.integers(int(kind.low), int(kind.high), kind.shape, np.int64, endpoint=True)
+        return values.astype(kind.scalar.dtype)
+
+    types = {o.name: compiled.nest.type_of(o.name) for o in compiled.nest.operands}
+    operands = {name: operand(kind) for name, kind in types.items() if name != out}
+    run = compiled.bind(**operands, **{out: compiled(*operands.values())})
+    clock, best = time.perf_counter_ns, 2**63
+    end = clock() + 300_000_000
+    while clock() < end:
+        before = clock()
+        run()
+        best = min(best, clock() - before)
+    measured = peaks(compiled.target)
+    rates = {"f": measured.f32_gmac, "b": measured.bit_gop / 2}
+    first = next(kind for name, kind in types.items() if name != out)
+    rate = rates.get(first.scalar.kind, measured.i8_gmac)
+    products = compiled.plan.dot is not None
+    return compiled.report(best / 1e9, rate * 1e9 if products else None)
 
 
 def _module(place: str) -> ModuleType:
@@ -297,9 +337,12 @@ def _operands(words: Sequence[str]) -> dict[str, OperandType]:
 
 
 def parse_type(name: str, text: str) -> OperandType:
-    """`u8[1,58,58,64]` or `i8.range(-7,7)[64,10]` to an operand type; OperandError otherwise."""
+    """`u8[1,58,58,64]`, `i8.range(-7,7)[64,10]` or `i8[64,10] packed` to an operand type.
+
+    Raises OperandError for anything else.
+    """
     number = r"\s*(-?[\d.]+)\s*"
-    form = rf"(\w+)(?:\.range\({number},{number}\))?\[([\d\s,]+)\]"
+    form = rf"(\w+)(?:\.range\({number},{number}\))?\[([\d\s,]+)\]( packed)?"
     match = re.fullmatch(form, text.strip())
     if match is None or match[1] not in SCALARS:
         raise OperandError(
@@ -308,7 +351,8 @@ def parse_type(name: str, text: str) -> OperandType:
         )
     shape = tuple(int(n) for n in match[4].split(",") if n.strip())
     scalar = SCALARS[match[1]]
-    return scalar.range(float(match[2]), float(match[3]))[shape] if match[2] else scalar[shape]
+    kind = scalar.range(float(match[2]), float(match[3]))[shape] if match[2] else scalar[shape]
+    return replace(kind, storage="packed") if match[5] else kind
 
 
 def _constants(given: Sequence[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from .dsl.dataflow import Dataflow
 from .dsl.errors import OperandError
 from .dsl.nest import LoopNest
 from .dsl.types import OperandType
-from .operands import check_range, Bits, PackedOperand, pack
+from .operands import Bits, PackedOperand, check_range, pack
 
 
 class CompiledKernel:
@@ -126,7 +126,7 @@ class CompiledKernel:
 
     @cached_property
     def _shape(self) -> tuple[tuple[int, ...], np.dtype, bool, bool]:
-        """(stored shape, dtype of the output, whether it is bits, whether arrays go straight in)."""
+        """(stored shape, dtype of the output, whether it is bits, if arrays go straight in)."""
         artifact, _ = self._native
         kind = artifact.out_type
         simple = [m.role in ("in", "out", "packed", "sums") for m in artifact.memories]
@@ -254,8 +254,7 @@ class CompiledKernel:
             if m.role in ("packed", "sums", "indptr", "indices", "data") and m.operand not in fixed:
                 raise OperandError(
                     f"{self._name}: {m.operand} is read in the kernel's own order; inside native "
-                    f"code it must be "
-                    f"fixed. Pass {m.operand}=sf.pack({m.operand}) to njit()."
+                    f"code it must be fixed. Pass {m.operand}=sf.pack({m.operand}) to njit()."
                 )
             if m.role == "scratch":
                 arrays[m.name] = self._scratch(m)

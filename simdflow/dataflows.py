@@ -121,7 +121,7 @@ def _unrolls(flat: LoopNest) -> list[dict[str, int]]:
 def _allocations(
     nest: LoopNest, base: Dataflow, target: Target, anchor: str, group: int
 ) -> Iterator[Dataflow]:
-    """The registers that are left: all to one operand first, then to the other (YFlows, both ways)."""
+    """The registers that are left: all to one operand first, then to the other (both ways)."""
     try:
         decided = plan(flatten(nest, base), base, target)
     except DataflowError:

@@ -135,8 +135,7 @@ class Kernel:
         if unknown:
             raise OperandError(
                 f"{self.name}: {unknown[0]}={constants[unknown[0]]!r} is not a constant of the "
-                f"kernel; "
-                f"they are {', '.join(self._constants) or 'none'}. Remove it."
+                f"kernel; they are {', '.join(self._constants) or 'none'}. Remove it."
             )
         return self._specialized(types, constants, flow, choice)
 

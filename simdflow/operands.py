@@ -136,8 +136,7 @@ def type_of(array: np.ndarray, scalar: Scalar | RangedScalar | None = None) -> O
     if found is None:
         raise OperandError(
             f"operand: dtype={array.dtype} is not an element type; "
-            f"{', '.join(s.name for s in BY_DTYPE.values())} "
-            f"are. Convert the array."
+            f"{', '.join(s.name for s in BY_DTYPE.values())} are. Convert the array."
         )
     wanted = scalar.scalar if isinstance(scalar, RangedScalar) else scalar
     if wanted is not None and wanted != found:
@@ -156,8 +155,7 @@ def check_range(kernel: str, name: str, array: np.ndarray, kind: OperandType) ->
     if not (kind.low <= low and high <= kind.high):
         raise OperandError(
             f"{kernel}: {name} has values from {low} to {high}; its type promises {kind.low:g} to "
-            f"{kind.high:g}. "
-            f"Widen the range or clip the values."
+            f"{kind.high:g}. Widen the range or clip the values."
         )
 
 
@@ -206,7 +204,6 @@ def _csr_problem(
             what = "duplicate" if indices[at] == indices[at + 1] else "unsorted"
             return (
                 f"indices are {what} in row {row}: {indices[at]} then {indices[at + 1]}; each "
-                f"row's must rise. "
-                f"Call sum_duplicates() on the matrix."
+                f"row's must rise. Call sum_duplicates() on the matrix."
             )
     return ""

@@ -10,7 +10,7 @@ GAIN = 3
 
 
 def conv2d(x, w, out, *, stride=1):
-    """out[n,oh,ow,oc] = sum over kh,kw,ic of x[n, oh*stride+kh, ow*stride+kw, ic] * w[kh,kw,ic,oc]"""
+    """out[n,oh,ow,oc] = sum over kh,kw,ic of x[n,oh*stride+kh,ow*stride+kw,ic] * w[kh,kw,ic,oc]"""
     for n, oh, ow, oc in sf.grid(out.shape):
         acc = sf.i32(0)
         for kh, kw, ic in sf.reduce(w.shape[:3]):

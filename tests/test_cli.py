@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import simdflow as sf
@@ -153,6 +154,25 @@ def test_inspect_all_lists_and_dataflow(kernels: str, capsys: pytest.CaptureFixt
     assert "tile={'m': 2, 'n': 4}" in shown
 
 
+@pytest.mark.parametrize(
+    ("name", "types"),
+    [
+        ("product", {"a": "u8[8,64]", "b": "i8[64,32] packed"}),
+        ("product", {"a": "i16.range(-9,9)[8,64]", "b": "i16.range(-9,9)[64,32]"}),
+        ("double", {"d": "f32[64]"}),
+    ],
+)
+def test_inspect_times_a_kernel(
+    name: str, types: dict[str, str], kernels: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [part for operand, kind in types.items() for part in (f"--{operand}", kind)]
+    assert main(["inspect", f"{kernels}:{name}", *arguments, "--time"]) == 0
+    shown = capsys.readouterr().out
+    assert ("% of the measured peak" in shown) == (name == "product")
+    assert " us, " in shown
+    assert ("packed on every call" in shown) == (name == "product" and "packed" not in types["b"])
+
+
 def test_inspect_takes_operands_whose_names_begin_like_options(
     kernels: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,7 +213,8 @@ def test_inspect_of_a_file_that_raises(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_types_and_dataflows_are_read_as_they_are_printed() -> None:
-    for kind in (sf.u8[1, 58, 58, 64], sf.i8.range(-7, 7)[64, 10], sf.f32[5]):
+    packed = sf.pack(np.zeros((3, 4), np.int8), sf.i8.range(-7, 7)).type
+    for kind in (sf.u8[1, 58, 58, 64], sf.i8.range(-7, 7)[64, 10], sf.f32[5], packed):
         assert parse_type("x", str(kind)) == kind
     for flow in (sf.Dataflow(), sf.Dataflow(anchor="w", tile={"oc": 32}, order=("n", "oc"))):
         assert parse_dataflow(str(flow)) == flow

@@ -59,7 +59,7 @@ class Artifact:
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> Artifact:
-        """From JSON; raises KeyError, TypeError or ValueError when it is not what `record` writes."""
+        """From JSON; raises KeyError, TypeError or ValueError for what `record` does not write."""
         memories = tuple(
             Memory(str(name), SCALARS[scalar], int(size), str(role), str(operand))
             for name, scalar, size, role, operand in record["memories"]
@@ -89,7 +89,7 @@ def _tuples(value: Any) -> Any:
 
 
 def stored_shape(kind: OperandType) -> tuple[int, ...]:
-    """The shape of the numpy array that holds a dense operand: bits are bytes along the last axis."""
+    """The shape of the array that holds a dense operand: bits are bytes along the last axis."""
     if kind.scalar.kind == "b" and kind.shape:
         return (*kind.shape[:-1], -(-kind.shape[-1] // 8))
     return kind.shape

@@ -24,7 +24,8 @@ from .plan import plan
 from .tile import tile_keys
 
 LOWERED = 6  # candidates that are lowered and counted; the rest are ranked by arithmetic alone
-BODY = 96  # instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache
+# Instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache.
+BODY = 96
 
 
 def choose(nest: LoopNest, target: Target) -> Dataflow:
@@ -47,7 +48,7 @@ def choose(nest: LoopNest, target: Target) -> Dataflow:
 
 
 def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow]]:
-    """(rough cycles, dataflow): tiles that fit the registers, for each way to group the reduction."""
+    """(rough cycles, dataflow): tiles that fit the registers, for each group of the reduction."""
     flat = flatten(nest, Dataflow())
     lanes_axis = default_lanes(flat)
     grid = [a.name for a in flat.grid]
@@ -192,7 +193,7 @@ def _rough(
     steps: float,
     reads: float,
 ) -> float:
-    """Cycles of one product nest: every tile at its busiest port, plus what a tile costs besides."""
+    """Cycles of one product nest: each tile at its busiest port, plus what it costs besides."""
     total = 0.0
     for h, th in _pieces(n_before, outer):
         for m, tm in _pieces(n_last, mr):

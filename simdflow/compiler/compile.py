@@ -54,7 +54,7 @@ class Stages:
 
 
 def native_name(decided: RegisterPlan) -> str:
-    """The name of a variant, made from its data and never parsed: conv2d_u8i8_os_w4x1_6x64__avx512."""
+    """A variant's name, made from its data and never parsed: conv2d_u8i8_os_w4x1_6x64__avx512."""
     nest, flow = decided.nest, decided.flow
     inputs = "".join(nest.type_of(o.name).scalar.name for o in nest.operands if o.role == "in")
     anchor = {nest.out.name: "os"}.get(flow.anchor, f"{flow.anchor}s")

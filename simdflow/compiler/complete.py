@@ -63,14 +63,12 @@ def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
                 kind = "an operand" if what in ("anchor", "auxiliary") else "an axis"
                 raise DataflowError(
                     f"{nest.name}: {what}={name!r} is not {kind}; they are "
-                    f"{', '.join(k for k in known if k)}. "
-                    f"Use one of them."
+                    f"{', '.join(k for k in known if k)}. Use one of them."
                 )
     if anchor != nest.out.name and compressed_rows(nest):
         raise DataflowError(
             f"{nest.name}: anchor={flow.anchor!r} on a nest with a compressed axis; its rows are "
-            f"walked once for each "
-            f"output tile. Use anchor='out'."
+            f"walked once for each output tile. Use anchor='out'."
         )
     if dict(flow.auxiliary).get(anchor):
         raise DataflowError(
@@ -81,8 +79,7 @@ def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
     if width not in (64, 128, 256, 512) or width > target.width:
         raise DataflowError(
             f"{nest.name}: width={width} is not a vector of {target.name}; 64 to {target.width} "
-            f"bits in powers "
-            f"of two are. Lower it."
+            f"bits in powers of two are. Lower it."
         )
     reduced = [a.name for a in nest.reduction.axes] if nest.reduction else []
     if flow.group and flow.group not in reduced:
@@ -97,27 +94,23 @@ def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
     if kinds[lanes] == "nonzeros" or kinds.get(flow.group) == "nonzeros":
         raise DataflowError(
             f"{nest.name}: lanes or group is the compressed axis; its elements are not next to "
-            f"each other. "
-            f"Use another axis."
+            f"each other. Use another axis."
         )
     for axis in (lanes, *(a for a, n in (*flow.tile, *flow.unroll) if n > 1)):
         if axis in compressed_rows(nest):
             raise DataflowError(
                 f"{nest.name}: {axis!r} is tiled or spread over lanes, but each of its rows has "
-                f"nonzeros of its own; "
-                f"a compressed row is walked alone. Tile another axis."
+                f"nonzeros of its own; a compressed row is walked alone. Tile another axis."
             )
     if lanes in quotient_axes(nest):
         raise DataflowError(
             f"{nest.name}: lanes={lanes!r} is divided in an index by a number that does not divide "
-            f"its extent "
-            f"{extents[lanes]}; lanes step evenly. Use another axis."
+            f"its extent {extents[lanes]}; lanes step evenly. Use another axis."
         )
     if not _whole_bytes(nest, lanes):
         raise DataflowError(
             f"{nest.name}: lanes={lanes!r} is not the axis along which the bits of {nest.out.name} "
-            f"are packed, so that "
-            f"a vector would store parts of bytes. Use {default_lanes(nest)!r}."
+            f"are packed, so that a vector would store parts of bytes. Use {default_lanes(nest)!r}."
         )
     return replace(flow, anchor=anchor, width=width, lanes=lanes)
 
@@ -192,8 +185,7 @@ def rounded(nest: LoopNest, flow: Dataflow, lanes: int, group: int) -> Dataflow:
         if flow.lanes in dict(flow.tile) and given < extents[flow.lanes]:
             raise DataflowError(
                 f"{nest.name}: tile[{flow.lanes!r}]={given} is not a multiple of the {step} lanes "
-                f"of a "
-                f"{flow.width}-bit vector. Use a multiple."
+                f"of a {flow.width}-bit vector. Use a multiple."
             )
         given = -(-given // step) * step
     table[flow.lanes] = given

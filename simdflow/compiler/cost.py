@@ -63,8 +63,7 @@ class Cost:
         return (
             f"{self.cycles:.0f} cycles: issue {self.issue:.0f}, cache traffic {self.traffic:.0f} "
             f"({self.far_bytes:.0f} bytes beyond L1); {self.arithmetic:.0f} arithmetic "
-            f"instructions, "
-            f"{self.loads:.0f} loads, {self.stores:.0f} stores"
+            f"instructions, {self.loads:.0f} loads, {self.stores:.0f} stores"
         )
 
 

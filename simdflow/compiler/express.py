@@ -25,7 +25,7 @@ LOGIC = {"and", "or", "not"}
 def express(
     w: Writer, plan: RegisterPlan, expr: Expr, place: Place, known: Mapping[str, str]
 ) -> str:
-    """The register holding `expr` at `place`; `known` maps names (accumulator, lets) to registers."""
+    """The register that holds `expr` at `place`; `known`: accumulator and lets -> registers."""
 
     def value(e: Expr) -> str:
         return express(w, plan, e, place, known)

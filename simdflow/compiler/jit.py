@@ -24,7 +24,7 @@ from .program import Address, Fetch, Loop, Op, Program, Statement, Vec
 
 @dataclass(frozen=True)
 class Block:
-    """A straight-line run of instructions and what it reads: memories and loop variables, in order."""
+    """A straight-line run of instructions; the memories and loop variables it reads, in order."""
 
     name: str
     ops: tuple[Op, ...]
@@ -47,8 +47,8 @@ def compile_program(program: Program, target: Target) -> Compiled:
     blocks: list[Block] = []
     text = _text(program, blocks)
     state = _state(program, blocks)
-    namespace: dict[str, Any] = {"max": _bound(">"), "min": _bound("<"), "fetch_i32": _fetch()}
-    namespace["fresh"] = _fresh(state)
+    namespace: dict[str, Any] = {"max": _bound(">"), "min": _bound("<"), "__fetch": _fetch()}
+    namespace["__fresh"] = _fresh(state)
     for block in blocks:
         namespace[block.name] = _intrinsic(block, program, target, state)
     exec(compile(text, f"<simdflow {program.name}>", "exec"), namespace)
@@ -56,12 +56,12 @@ def compile_program(program: Program, target: Target) -> Compiled:
     return _optimized(program, target, ir_text, inner)
 
 
-# The text Numba sees: loops and blocks.
+# The text Numba sees: loops and blocks. Our own names begin with `__`, which no axis or operand may.
 
 
 def _text(program: Program, blocks: list[Block]) -> str:
     args = ", ".join([*(m.name for m in program.memories), "begin", "end"])
-    head = [f"def {program.name}({args}):", "    r = fresh()"]
+    head = [f"def {program.name}({args}):", "    __r = __fresh()"]
     return "\n".join([*head, *_block_lines(program.body, 1, blocks)]) + "\n"
 
 
@@ -69,16 +69,16 @@ def _block_lines(body: Sequence[Statement], depth: int, blocks: list[Block]) -> 
     indent = "    " * depth
     for straight, run in itertools.groupby(body, key=lambda s: isinstance(s, Op)):
         if straight:
-            block = _block(f"block_{len(blocks)}", [s for s in run if isinstance(s, Op)])
+            block = _block(f"__block_{len(blocks)}", [s for s in run if isinstance(s, Op)])
             blocks.append(block)
-            yield f"{indent}r = {block.name}({', '.join(['r', *block.memories, *block.variables])})"
+            yield f"{indent}__r = {block.name}({', '.join(['__r', *block.memories, *block.variables])})"
             continue
         for s in run:
             if isinstance(s, Loop):
                 yield indent + loop_header(s)
                 yield from _block_lines(s.body, depth + 1, blocks)
             elif isinstance(s, Fetch):
-                yield f"{indent}{s.var} = fetch_i32({s.operand}, {s.offset})"
+                yield f"{indent}{s.var} = __fetch({s.operand}, {s.offset})"
 
 
 def _block(name: str, ops: list[Op]) -> Block:

@@ -35,7 +35,7 @@ def sections(extent: int, step: int) -> tuple[tuple[int, int, int], ...]:
 def levels_of(
     nest: LoopNest, flow: Dataflow, lanes: int, group: int
 ) -> tuple[tuple[Level, ...], int, bool]:
-    """Loops outermost first; how many are outside the accumulators; whether those live in memory."""
+    """Loops, outermost first; how many are outside the accumulators; if those are in memory."""
     grid = [a.name for a in nest.grid]
     reduced = [a.name for a in nest.reduction.axes] if nest.reduction else []
     r = nest.reduction
@@ -85,8 +85,7 @@ def _check_rows_outside(nest: LoopNest, order: list[str]) -> None:
         if late:
             raise DataflowError(
                 f"{nest.name}: order puts {a.name!r} outside {late[0]!r}, but it runs over the "
-                f"nonzeros of row "
-                f"{a.row}. Put {late[0]!r} first."
+                f"nonzeros of row {a.row}. Put {late[0]!r} first."
             )
 
 

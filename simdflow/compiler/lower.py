@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..dsl.errors import KernelError
 from ..dsl.nest import Affine, Axis, Load
 from ..dsl.types import BY_DTYPE, SCALARS
 from .body import accumulate, hoist, load_side, reduction_points
@@ -140,7 +141,20 @@ def lower(plan: RegisterPlan, name: str) -> Program:
         without = {at: loads for at, loads in hoists.items() if at < plan.depth}
         _walk(w, plan, outer, base, parallel[0], tile, hoists=without)
     scratch = _scratch_size(plan) if plan.in_memory else 0
-    return Program(name, _memories(plan, scratch), w.statements, plan.registers, parallel)
+    memories = _memories(plan, scratch)
+    _check_names(plan, w, {m.name for m in memories})
+    return Program(name, memories, w.statements, plan.registers, parallel)
+
+
+def _check_names(plan: RegisterPlan, w: Writer, memories: set[str]) -> None:
+    """Registers, loop variables and memories are names of one text: none may stand for two."""
+    variables = set(w.ranges)
+    taken = (set(w.vecs) & (variables | memories)) | (variables & memories)
+    if taken:
+        raise KernelError(
+            f"{plan.nest.name}: {min(taken)} is also a name of the emitted text; any other name is "
+            f"allowed. Rename the axis or operand."
+        )
 
 
 def _all(plan: RegisterPlan, sizes: Mapping[str, int]) -> dict[str, int]:

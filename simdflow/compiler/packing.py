@@ -54,7 +54,7 @@ class Packing:
 
     @property
     def sections(self) -> tuple[tuple[int, int, int], ...]:
-        """(start, stop, padded size) of the lane axis: whole tiles, then the rest in whole vectors."""
+        """(start, stop, padded size) of the lane axis: whole tiles, the rest in whole vectors."""
         if not self.lane:
             return ((0, 1, 1),)
         step = self.lanes * (self.group if self.lane == self.group_axis else 1)
@@ -214,7 +214,7 @@ def _panels(dense: np.ndarray, p: Packing, size: int, shift: int) -> np.ndarray:
 
 
 def aligned(size: int, alignment: int = 64) -> np.ndarray:
-    """`size` zero bytes whose address is a multiple of 64, so that no vector load crosses a line."""
+    """`size` zero bytes at a multiple of `alignment`, so that no vector load crosses a line."""
     raw = np.zeros(size + alignment, np.uint8)
     start = -raw.ctypes.data % alignment
     return raw[start : start + size]

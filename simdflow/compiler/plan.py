@@ -110,9 +110,8 @@ def plan(nest: LoopNest, flow: Dataflow, target: Target) -> RegisterPlan:
     if registers > target.budget:
         raise DataflowError(
             f"{nest.name}: the tile needs {registers} vector registers ({arithmetic}); "
-            f"{target.name} has "
-            f"{target.registers} and spills past {target.budget}. Lower a tile size or an "
-            f"auxiliary count."
+            f"{target.name} has {target.registers} and spills past {target.budget}. Lower a tile "
+            f"size or an auxiliary count."
         )
     if r is None and flow.anchor != nest.out.name:
         raise DataflowError(

@@ -47,9 +47,8 @@ def report(
         f"{plan.target.registers} exist",
         f"hot loop     {len(hot)} instructions, {spills(hot)} spills",
         f"per {kind}  {(predicted.arithmetic + predicted.loads + predicted.stores) / macs:.4f} "
-        f"vector instructions, "
-        f"{moved / macs:.4f} bytes of operands, {predicted.far_bytes / macs:.4f} bytes from beyond "
-        f"L1 (predicted)",
+        f"vector instructions, {moved / macs:.4f} bytes of operands, "
+        f"{predicted.far_bytes / macs:.4f} bytes from beyond L1 (predicted)",
         f"predicted    {predicted}",
     ]
     if scratch:

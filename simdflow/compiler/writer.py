@@ -56,7 +56,7 @@ class Writer:
         return dst
 
     def assign(self, dst: str, name: str, vec: Vec, *args: Arg) -> str:
-        """`dst = name(args)`, always written; dst may be assigned many times (accumulators, slots)."""
+        """`dst = name(args)`, always written; dst may be assigned again (accumulators, slots)."""
         self._versions[dst] = self._versions.get(dst, 0) + 1
         return self._write(dst, name, vec, args)
 

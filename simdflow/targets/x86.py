@@ -24,8 +24,8 @@ from .emission import (
     shuffle,
 )
 from .floats import NATIVE
-from .rows import rows
 from .products import MAX_PACKED_ADD
+from .rows import rows
 
 NATIVE_ROWS = rows(NATIVE)
 

@@ -63,7 +63,7 @@ class Near:
 
 
 def is_exact(nest: LoopNest) -> bool:
-    """Whether every dataflow gives the same bits: no float sum, no function that is approximated."""
+    """Whether every dataflow gives the same bits: no float sum, no approximated function."""
     r = nest.reduction
     if r and r.combine == "add" and r.scalar.is_float:
         return False
