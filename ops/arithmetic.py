@@ -17,7 +17,8 @@ from ..dsl.errors import OperandError
 from ..dsl.types import OperandType, Scalar, f32, i8, i32, i64, u8
 from ..kernel import Kernel, kernel
 from .elementwise import quantized
-from .op import Layer, Step, op
+from .layer import Layer, Step
+from .op import op
 from .quantization import (
     ACTIVATIONS,
     Quantization,

@@ -15,7 +15,8 @@ from ..dsl import loops as sf
 from ..dsl.errors import OperandError
 from ..dsl.types import OperandType, Scalar, f32, i8, i32, u8
 from ..kernel import kernel
-from .op import SLACK, Buffer, Layer, Step, filled, op
+from .layer import SLACK, Buffer, Layer, Step, filled
+from .op import op
 from .window import Pads, is_size, nonempty, typed
 
 Border = tuple[tuple[int, int], ...]

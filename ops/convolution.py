@@ -16,7 +16,8 @@ from ..dsl.errors import OperandError
 from ..dsl.types import OperandType, Scalar, f32, i8, i32, u8
 from ..operands import PackedOperand
 from .border import source
-from .op import Layer, Step, described, op
+from .layer import Layer, Step
+from .op import described, op
 from .products import finishing, starts
 from .quantization import (
     Quantization,
@@ -148,7 +149,7 @@ def _product(
 def promised(a: np.ndarray) -> OperandType:
     """The type of a constant array; of scales that are all below 1, with that promise."""
     kind = described(a)
-    below_one = kind.scalar == f32 and a.size and 0 <= a.min() and a.max() < FRACTION
+    below_one = kind.scalar == f32 and a.size and a.min() >= 0 and a.max() < FRACTION
     return replace(kind, low=0.0, high=FRACTION) if below_one else kind
 
 

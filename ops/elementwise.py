@@ -17,7 +17,8 @@ from ..dsl.errors import OperandError
 from ..dsl.types import OperandType, Scalar, f32, i8, i32, u8
 from ..kernel import Kernel, kernel
 from . import tables
-from .op import Layer, Step, described, op
+from .layer import Layer, Step
+from .op import described, op
 from .quantization import Quantization, checked_rounding, checked_zero_point
 from .window import nonempty, typed
 

@@ -14,7 +14,8 @@ from ..dsl import loops as sf
 from ..dsl.errors import OperandError
 from ..dsl.types import OperandType, Scalar, f32, i8, i32, u8
 from ..kernel import Kernel, kernel
-from .op import Layer, Step, op
+from .layer import Layer, Step
+from .op import op
 from .window import nonempty, typed
 
 

@@ -16,7 +16,8 @@ from ..dsl.errors import OperandError
 from ..dsl.types import OperandType, Scalar, f32, i8, i32, i64, u8
 from ..kernel import Kernel, kernel
 from .border import source
-from .op import Layer, Step, described, op
+from .layer import Layer, Step
+from .op import described, op
 from .quantization import (
     ACTIVATIONS,
     Quantization,

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..dsl import loops as sf
 from ..dsl.errors import OperandError
-from ..dsl.types import Scalar, f32, f64, i8, i32, i64, u8
+from ..dsl.types import Scalar, f32, f64, i32, i64
 from ..kernel import Kernel, kernel
 from .quantization import (
     ACTIVATIONS,
@@ -60,7 +61,8 @@ def product_i32(
         out[n, oh, ow, oc] = acc
 
 
-def _to_8_bits(to: Scalar) -> dict[str, Kernel]:
+@cache
+def requantizing(to: Scalar) -> dict[str, Kernel]:
     """The requantizing nests that store `to`, by the name of their rule."""
 
     @kernel
@@ -152,7 +154,6 @@ def _to_8_bits(to: Scalar) -> dict[str, Kernel]:
     }
 
 
-REQUANTIZING = {to: _to_8_bits(to) for to in (u8, i8)}
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def finishing(
     if quantizations is None:
         return Finish(product_i32)
     x, w, y = quantizations
-    nest, zero_point = REQUANTIZING[to][rounding], y.zero_point
+    nest, zero_point = requantizing(to)[rounding], y.zero_point
     low, high = bounds(activation, y, to, "tflite" if rounding == "double" else rounding)
     limits = {"zero_point": zero_point, "lowest": low, "highest": high}
     if rounding in ("tflite", "double"):

@@ -18,7 +18,8 @@ from ..dsl.types import OperandType, Scalar, f32, i8, i32, u8
 from ..kernel import Kernel, kernel
 from ..operands import PackedOperand
 from .elementwise import quantized
-from .op import Buffer, Layer, Step, described, op
+from .layer import Buffer, Layer, Step
+from .op import described, op
 from .quantization import Quantization
 from .window import nonempty, typed
 

@@ -91,7 +91,8 @@ def survive(sample: Sample, target: str) -> None:
         given = {**dict(problem.types), **dict(problem.constants)}
         print(Case(problem, "compiled", target, flow).line(sample.kernel), flush=True)
         operands = problem.operands(sample.kernel)
-        for at_end in (True, False):
+        for side in (True, False):
+            at_end = side
             made = Kernel(sample.kernel.function).specialize(target=target, dataflow=flow, **given)
             made(*map(protected, operands.values()), out=output(made.out_type))
 

@@ -19,15 +19,14 @@ from hypothesis import strategies as st
 from ..compiled import CompiledKernel
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import TargetError
-from ..dsl.nest import LoopNest
-from ..dsl.types import OperandType, bit
+from ..dsl.types import OperandType
 from ..kernel import Kernel
-from ..operands import Bits, PackedOperand
+from ..operands import Bits
 from ..targets import Target, host_targets, target
-from .bounds import Near, bounds, is_exact, masked, within
 from .flows import dataflows
 from .operands import LAYOUTS, Layout, contiguous
-from .problem import Problem, dense, problems
+from .oracle import Oracle, plain, poisoned
+from .problem import Problem, problems
 
 Reference = Callable[..., Any]
 STAGES = ("reference", "text", "compiled")
@@ -83,85 +82,6 @@ def _shown(kind: OperandType) -> str:
     return f"{base}.with_border({kind.border!r}, {kind.border_value!r})"
 
 
-@dataclass
-class _Oracle:
-    """What the body says about a problem: its result, and how far a float may be from it."""
-
-    kernel: Kernel
-    problem: Problem
-
-    def __post_init__(self) -> None:
-        self.nest: LoopNest = self.problem.nest(self.kernel)
-        self.operands = self.problem.operands(self.kernel)
-        self.inputs = {k: dense(v) for k, v in self.operands.items()}
-        kind = self.nest.type_of(self.nest.out.name)
-        # Given, because its type may follow from value ranges, which arrays do not carry.
-        out = _output(kind, 0x55)
-        self.kernel.interpret(*self.operands.values(), out=out, **dict(self.problem.constants))
-        self.result = plain(out)
-        self._limits: Near | None = None
-
-    def limits(self) -> Near:
-        if self._limits is None:
-            arrays = {
-                k: masked(self.inputs[k], _pattern(v)) if _is_csr(v) else self.inputs[k]
-                for k, v in self.operands.items()
-            }
-            self._limits = bounds(self.nest, arrays)
-        return self._limits
-
-    def difference(self, got: np.ndarray, near_only: bool = False) -> str:
-        """What is wrong with a result, or ''."""
-        want = self.result
-        if got.shape != want.shape:
-            return f"shape {got.shape}, expected {want.shape}"
-        if not near_only and got.dtype != want.dtype:
-            return f"dtype {got.dtype}, expected {want.dtype}"
-        floats = want.dtype.kind == "f"
-        if is_exact(self.nest) and not (near_only and floats):
-            wrong = ~((got == want) | ((got != got) & (want != want)))
-            allowed: Any = np.zeros(want.shape)
-        else:
-            allowed = 2 * self.limits().error
-            wrong = ~within(got, want, allowed)
-        if not wrong.any():
-            return ""
-        spot = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.ndim else ()
-        extra = f" (within {np.asarray(allowed)[spot]:.3g})" if np.asarray(allowed)[spot] else ""
-        return (
-            f"{int(wrong.sum())} of {wrong.size} elements differ; at {list(spot)} it is "
-            f"{got[spot]}, "
-            f"expected {want[spot]}{extra}"
-        )
-
-
-def plain(result: Any) -> np.ndarray:
-    """A kernel's output as an array: bits as i8 of +1 and -1."""
-    return result.values() if isinstance(result, Bits) else np.asarray(result)
-
-
-def _is_csr(given: Any) -> bool:
-    return isinstance(given, PackedOperand) and given.csr is not None
-
-
-def _pattern(given: PackedOperand) -> np.ndarray:
-    """Where a compressed operand stores something."""
-    assert given.csr is not None
-    stored = np.zeros(given.shape, bool)
-    rows = np.repeat(np.arange(given.shape[0]), np.diff(given.csr["indptr"]))
-    stored[rows, given.csr["indices"]] = True
-    return stored
-
-
-def _output(kind: OperandType, poison: int) -> Any:
-    """An output whose every byte is `poison`."""
-    bits = kind.scalar == bit
-    shape = (*kind.shape[:-1], -(-kind.shape[-1] // 8)) if bits and kind.shape else kind.shape
-    words = np.empty(shape, kind.scalar.dtype)
-    words.reshape(-1).view(np.uint8)[:] = poison
-    return Bits(words, kind.shape) if bits else words
-
-
 def specialized(kernel: Kernel, case: Case) -> CompiledKernel:
     """The kernel for a case; compiled when it is first called."""
     given: dict[str, Any] = {**dict(case.problem.types), **dict(case.problem.constants)}
@@ -169,13 +89,13 @@ def specialized(kernel: Kernel, case: Case) -> CompiledKernel:
 
 
 def verify(
-    kernel: Kernel, case: Case, reference: Reference | None = None, oracle: _Oracle | None = None
+    kernel: Kernel, case: Case, reference: Reference | None = None, oracle: Oracle | None = None
 ) -> None:
     """Run one case; Mismatch when the stage disagrees with the body, leaves output unwritten or
     changes an input.
     """
     try:
-        found = _verified(kernel, case, reference, oracle or _Oracle(kernel, case.problem))
+        found = _verified(kernel, case, reference, oracle or Oracle(kernel, case.problem))
     except Exception as error:
         raise Mismatch(_message(kernel, case, f"{type(error).__name__}: {error}")) from error
     if found:
@@ -189,7 +109,7 @@ def _message(kernel: Kernel, case: Case, what: str) -> str:
     return f"{kernel.name}: {who} {verb}: {what}. Reproduce:\n{case.line(kernel)}"
 
 
-def _verified(kernel: Kernel, case: Case, reference: Reference | None, oracle: _Oracle) -> str:
+def _verified(kernel: Kernel, case: Case, reference: Reference | None, oracle: Oracle) -> str:
     if case.stage == "reference":
         assert reference is not None
         return oracle.difference(_referred(reference, oracle), near_only=True)
@@ -201,7 +121,7 @@ def _verified(kernel: Kernel, case: Case, reference: Reference | None, oracle: _
     before = [_bytes(a) for a in operands]
     kind = oracle.nest.type_of(oracle.nest.out.name)
     for poison in (0x55, 0xAA):
-        out = _output(kind, poison)
+        out = poisoned(kind, poison)
         given = made(*operands, out=out)
         if given is not out:
             return "the array given as output is not the one returned"
@@ -213,7 +133,7 @@ def _verified(kernel: Kernel, case: Case, reference: Reference | None, oracle: _
     return _unused_bits(out) if isinstance(out, Bits) else ""
 
 
-def _referred(reference: Reference, oracle: _Oracle) -> np.ndarray:
+def _referred(reference: Reference, oracle: Oracle) -> np.ndarray:
     """The reference's result; it is given those constants that it has parameters for."""
     parameters = inspect.signature(reference).parameters
     keywords = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
@@ -319,7 +239,7 @@ def check(
 
     1. the body against `reference(*inputs, **constants)`, if given: it gets numpy arrays in the
        order of the parameters (`bit` as i8 of +1 and -1, compressed operands dense)
-    2. the emitted text, with numpy meanings, against the body: `examples` problems with up to 4
+    2. the emitted text, with numpy meanings, against the body: `examples` problems with up to 6
        dataflows each
     3. the machine code against the body: `compiled` problems on each target, inputs in any layout
        and unchanged, the output filled with two poisons first
@@ -342,7 +262,7 @@ def check(
     stages += [("text", chosen, examples), *(("compiled", (t,), compiled) for t in chosen)]
     for stage, on, count in stages:
         if count:
-            flows = 4 if stage == "text" else 1
+            flows = 6 if stage == "text" else 1
             cases = _cases(kernel, stage, on, flows, most, given)
             _search(kernel, cases, count, reference, seed)
 
@@ -359,14 +279,14 @@ def _search(
     state: dict[str, Any] = {"deadline": None, "best": None}
 
     def attempt(drawn: tuple[Case, ...]) -> None:
-        oracle: _Oracle | None = None
+        oracle: Oracle | None = None
         for case in drawn:
             if case not in seen:
                 if state["deadline"] is not None and time.monotonic() > state["deadline"]:
                     continue  # out of time: what is not known to fail ends the shrinking
                 seen[case] = None
                 try:
-                    oracle = oracle or _oracle(kernel, case)
+                    oracle = oracle or _answer(kernel, case)
                     verify(kernel, case, reference, oracle)
                 except Mismatch as error:
                     seen[case] = error.with_traceback(None)
@@ -396,10 +316,10 @@ def _search(
         raise Mismatch(str(state["best"])) from None
 
 
-def _oracle(kernel: Kernel, case: Case) -> _Oracle:
+def _answer(kernel: Kernel, case: Case) -> Oracle:
     """The body's result; a body that fails is a failure of the case."""
     try:
-        return _Oracle(kernel, case.problem)
+        return Oracle(kernel, case.problem)
     except Exception as error:
         raise Mismatch(
             f"{kernel.name}: the body raises {type(error).__name__}: {error}. Reproduce:\n"

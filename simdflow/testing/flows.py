@@ -6,6 +6,7 @@ what is refused is made simpler. Knows nothing of operands' values.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -159,6 +160,6 @@ def _fused(draw: st.DrawFn, nest: LoopNest) -> str:
         return ""
     grid = [a.name for a in nest.grid]
     reduced = [a.name for a in nest.reduction.axes] if nest.reduction else []
-    pairs = [*zip(grid, grid[1:], strict=False), *zip(reduced, reduced[1:], strict=False)]
+    pairs = [*itertools.pairwise(grid), *itertools.pairwise(reduced)]
     allowed = ["__".join(p) for p in pairs if not fusing_refused(nest, p)]
     return draw(st.sampled_from(allowed)) if allowed else ""

@@ -1,0 +1,69 @@
+"""Layer: what an op runs, as data: kernels, the operands of each, and the buffers between them.
+
+An op's function makes one for shapes, options and weights; `ready` runs it. Computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..compiler.packing import aligned
+from ..dsl.types import OperandType
+from ..kernel import CompiledKernel
+
+SLACK = 64
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array between two kernels: zero or `fill` everywhere at first, 64 bytes of slack after."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fill: float = 0
+
+    def make(self) -> np.ndarray:
+        return filled(self.shape, self.dtype, self.fill)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One kernel of a layer.
+
+    operands  names of inputs and buffers, or constants
+    out       the buffer it writes; `view` is the shape in which it does, if it is another one
+    """
+
+    kernel: CompiledKernel
+    operands: tuple[Any, ...]
+    out: str = "out"
+    view: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What a layer runs, as data.
+
+    inputs    name -> the shape in which the kernels read the array (a reshape, no copy)
+    out       the operand type of the result
+    """
+
+    inputs: Mapping[str, tuple[int, ...]]
+    out: OperandType
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...] = ()
+
+
+def filled(shape: tuple[int, ...], dtype: np.dtype, value: float = 0) -> np.ndarray:
+    """A C-ordered array of `value` on a 64-byte boundary, with 64 readable bytes after it."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    array = aligned(size + SLACK)[:size].view(dtype).reshape(shape)
+    if value:
+        array.fill(value)
+    return array
