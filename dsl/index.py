@@ -112,9 +112,11 @@ class Affine:
 
     @staticmethod
     def axis(name: str) -> Affine:
+        """The index that is one axis."""
         return Affine(((name, 1),), 0)
 
     def plus(self, other: Affine, sign: int = 1) -> Affine:
+        """`self + sign * other`; terms that cancel are left out."""
         terms = dict(self.terms)
         for term, c in other.terms:
             terms[term] = size("+", terms.get(term, 0), size("*", c, sign))
@@ -122,6 +124,7 @@ class Affine:
         return Affine(kept, size("+", self.const, size("*", other.const, sign)))
 
     def times(self, factor: Size) -> Affine:
+        """`factor * self`."""
         if factor == 0:
             return Affine()
         terms = tuple((t, size("*", c, factor)) for t, c in self.terms)

@@ -254,6 +254,7 @@ class LoopNest:
     origin: Origin = Origin()
 
     def operand(self, name: str) -> Operand:
+        """The operand of that name. Raises StopIteration if there is none."""
         return next(o for o in self.operands if o.name == name)
 
     def type_of(self, name: str) -> OperandType:
@@ -264,6 +265,7 @@ class LoopNest:
 
     @property
     def out(self) -> Operand:
+        """The output."""
         return next(o for o in self.operands if o.role == "out")
 
     @property
@@ -301,6 +303,7 @@ class LoopNest:
         return (*self.loads(), self.store)
 
     def expressions(self) -> tuple[Expr, ...]:
+        """Every expression, in the order of the text."""
         r = self.reduction
         first = (r.init, r.value) if r else ()
         return (*first, *(x.value for x in self.epilogue), self.store.value)

@@ -39,12 +39,14 @@ class Scalar:
 
     @property
     def high(self) -> float:
+        """The largest value; infinity for floats."""
         return {"u": (1 << self.bits) - 1, "i": (1 << self.bits - 1) - 1, "f": math.inf, "b": 1}[
             self.kind
         ]
 
     @property
     def is_float(self) -> bool:
+        """Whether it is `f32` or `f64`."""
         return self.kind == "f"
 
     @property
@@ -128,6 +130,7 @@ class OperandType:
 
     @property
     def size(self) -> int:
+        """How many elements it has."""
         return math.prod(self.shape)
 
     def with_border(self, border: tuple[tuple[int, int], ...], value: float) -> OperandType:
@@ -167,6 +170,7 @@ class Exact:
 
     @staticmethod
     def of(value: object) -> Exact:
+        """A Python or numpy number as an exact value; numpy ones keep their type. TypeError for others."""
         if isinstance(value, Exact):
             return value
         if isinstance(value, (bool, np.bool_)):
@@ -180,9 +184,11 @@ class Exact:
 
     @property
     def is_float(self) -> bool:
+        """Whether it is a float, of a type or plain."""
         return self.scalar.is_float if self.scalar else isinstance(self.value, float)
 
     def cast(self, to: Scalar, saturate: bool = False, wrap: bool = False) -> Exact:
+        """The value as another type; without `saturate` or `wrap` it must fit."""
         v = self.value
         if to.is_float:
             return Exact(_rounded(float(v), to), to)

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .border import bordered, pad
     from .convolution import conv2d, dense, depthwise_conv2d
     from .elementwise import clip, gelu, hardswish, leaky_relu, relu, relu6, sigmoid, tanh
+    from .global_pooling import global_avg_pool2d
     from .matrix import matmul
     from .op import Op
-    from .pooling import avg_pool2d, global_avg_pool2d, max_pool2d
+    from .pooling import avg_pool2d, max_pool2d
     from .quantization import Quantization
     from .rows import layer_norm, softmax
 
@@ -32,7 +33,7 @@ _MODULES = {
     "dense": "convolution",
     "depthwise_conv2d": "convolution",
     "gelu": "elementwise",
-    "global_avg_pool2d": "pooling",
+    "global_avg_pool2d": "global_pooling",
     "hardswish": "elementwise",
     "layer_norm": "rows",
     "leaky_relu": "elementwise",

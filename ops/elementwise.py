@@ -80,7 +80,9 @@ def tanh_f32(x, out):
 
 @kernel
 def gelu_f32(x, out, *, approximate=0):
-    """out[i] = x/2 * (1 + erf(x / sqrt(2))), or x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))"""
+    """out[i] = x/2 * (1 + erf(x / sqrt(2))); approximate: x/2 * (1 + tanh(sqrt(2/pi) *
+    (x + 0.044715 x^3))).
+    """
     for i in sf.grid(out.shape):
         v = x[i]
         inner = (v + v * v * v * 0.044715) * 0.7978845608028654

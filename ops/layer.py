@@ -13,7 +13,7 @@ import numpy as np
 
 from ..compiler.packing import aligned
 from ..dsl.types import OperandType
-from ..kernel import CompiledKernel
+from ..compiled import CompiledKernel
 
 SLACK = 64
 

@@ -154,8 +154,6 @@ def requantizing(to: Scalar) -> dict[str, Kernel]:
     }
 
 
-
-
 @dataclass(frozen=True)
 class Finish:
     """The nest for a sum, the arrays it takes after `start`, its constants."""

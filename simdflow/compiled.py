@@ -64,10 +64,12 @@ class CompiledKernel:
 
     @property
     def plan(self) -> Any:
+        """The RegisterPlan: lanes, groups, loops, packings and registers."""
         return self._stages.plan
 
     @property
     def program(self) -> Any:
+        """The Program: loops over vector instructions."""
         return self._stages.program
 
     @property
@@ -116,6 +118,7 @@ class CompiledKernel:
 
     @property
     def out_type(self) -> OperandType:
+        """The operand type of the output."""
         return self._native[0].out_type
 
     @cached_property
@@ -334,6 +337,7 @@ class CompiledKernel:
 
     @property
     def types(self) -> dict[str, OperandType]:
+        """Operand name -> operand type."""
         return dict(self._types)
 
     def __repr__(self) -> str:

@@ -64,6 +64,7 @@ class PackedOperand:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of what was packed."""
         return self.type.shape
 
     def parts(self, packing: Packing) -> tuple[np.ndarray, ...]:

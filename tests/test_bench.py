@@ -12,7 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import __main__, bounds, cases, layers, networks, ours, peers, startup, summary, timing
+from bench import (
+    __main__,
+    bounds,
+    cases,
+    layers,
+    networks,
+    ours,
+    peers,
+    startup,
+    startup_probe,
+    summary,
+    timing,
+)
 from bench.cases import Case, Problem, Run, Unsupported
 from bench.rows import Options, Row
 from simdflow.peaks import Bandwidth, Peaks
@@ -210,6 +222,49 @@ def test_the_command_line_writes_what_it_measured(
     assert row["case"] in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("dtype", ["f32", "int8", "bit"])
+@pytest.mark.parametrize("op", ["conv2d", "depthwise_conv2d", "dense"])
+def test_ours_computes_the_layer_and_says_how_it_reads_its_input(op: str, dtype: str) -> None:
+    if dtype == "bit" and op != "conv2d":
+        pytest.skip("the binary cases are convolutions")
+    shapes = {
+        "conv2d": {"h": 7, "w": 6, "ic": 8, "oc": 24, "k": 3},
+        "depthwise_conv2d": {"h": 7, "w": 6, "ic": 24, "oc": 24, "k": 3, "stride": 2},
+        "dense": {"h": 1, "w": 1, "ic": 40, "oc": 24},
+    }
+    case = Case("test", op, **shapes[op], dtype=dtype, relu=dtype != "bit")
+    given = cases.problem(case)
+    run = ours.prepare(given, 1)
+    run.call()
+    assert cases.mismatch(run.output(), given, 0) == ""
+    assert run.note == ("" if op == "dense" else "bordered")
+    assert (run.copying is not None) == (op != "dense" and dtype != "bit")
+
+
+def test_the_copying_form_computes_the_same_from_an_input_without_a_border() -> None:
+    given = cases.problem(replace(SMALL, dtype="int8"))
+    run = ours.prepare(given, 1)
+    assert run.copying is not None
+    given.x[...] = 0  # the arrays are bound: the bordered one was filled before, this one is read
+    run.call()
+    assert cases.mismatch(run.output(), given, 0) == ""
+    assert ours.bordered(given).shape == (1, 9, 8, 3)
+    row = layers._measure(replace(SMALL, dtype="int8"), Options(), PEAKS, 0.001)
+    assert row.input == "bordered"
+    assert row.copying_us is not None
+
+
+def test_the_summary_says_what_making_the_border_costs() -> None:
+    rows = [
+        Row("layers", "a", 1, ours_us=10.0, copying_us=20.0),
+        Row("layers", "b", 1, ours_us=10.0, copying_us=80.0),
+        Row("layers", "c", 1, ours_us=10.0),
+    ]
+    assert "its border: 4.00 times as long, geometric mean over 2" in "\n".join(
+        summary.summary(rows)
+    )
+
+
 def test_the_summary_counts_and_names() -> None:
     def row(case: str, ratio: float, share: float, bar: float | None) -> Row:
         return Row(
@@ -252,3 +307,11 @@ def test_a_missing_peer_is_a_remark() -> None:
 def test_a_probe_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert float(startup._probe("import", str(tmp_path))["us"]) > 0
     assert "usage" in str(startup._probe("nothing", str(tmp_path))["why"])
+
+
+def test_startup_probes_measure_with_a_cache_of_their_own(tmp_path: Path) -> None:
+    """The first process compiles into the given folder; the second links what it finds there."""
+    first, second = (startup._probe("first_call", str(tmp_path)) for _ in range(2))
+    assert any(tmp_path.rglob("*"))
+    assert 0 < float(second["us"]) < float(first["us"])
+    assert {m.probe for m in startup.MEASURES} == set(startup_probe.PROBES)

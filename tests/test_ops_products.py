@@ -36,7 +36,7 @@ REQUANTIZED: tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]] = (
     (3, 2, 9, 19),
     {"padding": 1},
 )
-RULES = [(r, a) for r in ("float", "tflite", "onnx") for a in (None, "relu6")]
+RULES = [("float", None), ("float", "relu6"), ("tflite", "relu6"), ("onnx", None)]
 
 
 def taken(options: dict[str, Any]) -> dict[str, Any]:
@@ -162,8 +162,9 @@ def test_a_result_may_have_the_other_type() -> None:
     assert np.unique(found).size > 5
 
 
-@pytest.mark.parametrize("multiplier", [1, 3])
-@pytest.mark.parametrize("options", [{"padding": "same"}, {"stride": 2, "dilation": 2}])
+@pytest.mark.parametrize(
+    ("multiplier", "options"), [(1, {"padding": "same"}), (3, {"stride": 2, "dilation": 2})]
+)
 @pytest.mark.parametrize("target", TARGETS)
 @given(data=st.data())
 @settings(max_examples=4)
@@ -217,7 +218,7 @@ def test_dense_f32_stays_inside_the_bound(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
-@pytest.mark.parametrize("kind", [sf.f32, sf.u8, sf.i8])
+@pytest.mark.parametrize("kind", [sf.f32, sf.i8])
 @given(data=st.data())
 @settings(max_examples=4)
 def test_matmul_reads_either_order(

@@ -36,6 +36,7 @@ class Artifact:
 
     @staticmethod
     def of(plan: RegisterPlan, program: Program, flow: Dataflow) -> Artifact:
+        """The artifact of a lowered plan."""
         out = plan.nest.out
         return Artifact(
             program.name,
@@ -81,6 +82,7 @@ class Artifact:
         )
 
     def packing(self, operand: str) -> Packing | None:
+        """How an operand is packed, or None if it is read as it is."""
         return next((p for p in self.packings if p.operand == operand), None)
 
 
@@ -96,4 +98,5 @@ def stored_shape(kind: OperandType) -> tuple[int, ...]:
 
 
 def stored_dtype(kind: OperandType) -> np.dtype:
+    """The dtype of that array: `uint8` for bits."""
     return kind.scalar.dtype

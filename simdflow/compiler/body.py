@@ -146,6 +146,7 @@ def hoist(w: Writer, tile: Tile, load: Load, count: int) -> None:
 
 
 def load_side(w: Writer, tile: Tile, load: Load, place: Place, name: str) -> None:
+    """Load one side of the product; the side that an instruction takes as unsigned is made so."""
     plan = tile.plan
     product_load(w, plan, load, place, name)
     if plan.dot is not None and plan.dot.flip and load is plan.a:

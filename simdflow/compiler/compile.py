@@ -31,6 +31,7 @@ class Stages:
 
     @cached_property
     def nest(self) -> LoopNest:
+        """Bound and checked."""
         r = self.request
         bound = bind(r.nest, dict(r.types), dict(r.constants))
         check(bound)
@@ -38,18 +39,22 @@ class Stages:
 
     @cached_property
     def flow(self) -> Dataflow:
+        """The one that was given, else the one of the lowest predicted cost."""
         return self.request.flow or choose(self.nest, self.request.target)
 
     @cached_property
     def plan(self) -> RegisterPlan:
+        """Planned."""
         return plan(flatten(self.nest, self.flow), self.flow, self.request.target)
 
     @cached_property
     def program(self) -> Program:
+        """Lowered."""
         return lower(self.plan, native_name(self.plan))
 
     @cached_property
     def source(self) -> str:
+        """The emitted text."""
         return emit(self.program)
 
 

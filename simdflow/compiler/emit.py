@@ -45,7 +45,7 @@ def _lines(body: Sequence[Statement], depth: int) -> Iterator[str]:
             yield f"{indent}{loop_header(s)}"
             yield from _lines(s.body, depth + 1)
         elif isinstance(s, Fetch):
-            yield f"{indent}{s.var} = int({s.operand}[{offset_text(s.offset)}])"
+            yield f"{indent}{s.var} = int({s.operand}[{s.offset}])"
         else:
             yield indent + _op(s)
 
@@ -58,10 +58,6 @@ def loop_header(s: Loop) -> str:
     return f"for {s.var} in range({start}, {stop}, {s.step}):"
 
 
-def offset_text(offset: Affine) -> str:
-    return str(offset)
-
-
 def _op(s: Op) -> str:
     shown = ", ".join(_arg(a) for a in s.args)
     return f"{s.dst} = {s.text_name}({shown})" if s.dst else f"{s.text_name}({shown})"
@@ -69,7 +65,7 @@ def _op(s: Op) -> str:
 
 def _arg(a: Arg) -> str:
     if isinstance(a, Address):
-        return f"{a.operand}, {offset_text(a.offset)}"
+        return f"{a.operand}, {a.offset}"
     if isinstance(a, float) and not np.isfinite(a):
         return f"float('{a}')"
     return str(a)

@@ -89,6 +89,7 @@ def _is_condition(e: Expr) -> bool:
 
 
 def as_type(w: Writer, register: str, scalar: str) -> str:
+    """The register converted to an element type, itself if it has that type."""
     vec = w.vecs[register]
     return register if vec.scalar == scalar else w.op("convert", Vec(scalar, vec.lanes), register)
 

@@ -278,18 +278,21 @@ def _numba_ir(function: Any, memories: int) -> tuple[str, str]:
     """
     from numba import types
     from numba.core.compiler import Flags, compile_extra
+    from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
 
     typing, context = cpu_target.typing_context, cpu_target.target_context
-    typing.refresh()
-    context.refresh()
-    flags: Any = Flags()
-    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    signature = (*[types.voidptr] * memories, types.int64, types.int64)
-    result = compile_extra(typing, context, function, signature, types.void, flags, {})
-    library = result.library
-    return str(library._final_module), result.fndesc.llvm_func_name
+    # Numba's compiler is not reentrant; two kernels may be compiled from two threads.
+    with global_compiler_lock:
+        typing.refresh()
+        context.refresh()
+        flags: Any = Flags()
+        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        flags.error_model = "numpy"
+        signature = (*[types.voidptr] * memories, types.int64, types.int64)
+        result = compile_extra(typing, context, function, signature, types.void, flags, {})
+        library = result.library
+        return str(library._final_module), result.fndesc.llvm_func_name
 
 
 WRAPPER = """

@@ -105,6 +105,7 @@ def _lanes_place(nest: LoopNest, flow: Dataflow) -> int:
 
 
 def outside(nest: LoopNest, levels: tuple[Level, ...], load: Load) -> int:
+    """How many levels are outside a load's registers: those of the axes that it mentions."""
     lengths = {x.axis: x.step for x in levels if not x.block}
     csr = nest.type_of(load.operand).storage == "csr"
     mine = {a for i in load.index for a in i.axes}

@@ -50,10 +50,12 @@ class Tile:
 
     @property
     def lanes(self) -> int:
+        """Elements of one accumulator."""
         return self.plan.lanes
 
     @property
     def spots(self) -> list[dict[str, int]]:
+        """The tile's grid points but for the lanes' axis, in loop order."""
         mine = {
             a.name: self.sizes[a.name]
             for a in self.plan.nest.grid
@@ -63,11 +65,13 @@ class Tile:
 
     @property
     def vectors(self) -> int:
+        """Accumulators along the lanes."""
         if self.plan.lanes_reduced:
             return 1
         return -(-self.sizes[self.plan.flow.lanes] // self.lanes)
 
     def valid(self, j: int) -> int:
+        """How many lanes of vector `j` exist."""
         if self.plan.lanes_reduced:
             return self.lanes
         return min(self.lanes, self.sizes[self.plan.flow.lanes] - j * self.lanes)

@@ -81,6 +81,7 @@ class Packing:
 
     @property
     def bytes(self) -> int:
+        """Bytes of the packed operand, sums included."""
         return self.sums_at + (4 * self.sum_count if self.sums else 0)
 
     @property
@@ -91,14 +92,17 @@ class Packing:
 
     @property
     def sum_axes(self) -> tuple[tuple[str, int], ...]:
+        """The axes that the sums are kept for: those that are not reduced."""
         return tuple((a, n) for a, n in self.axes if a not in self.reduced)
 
     @property
     def padded_lanes(self) -> int:
+        """The lane axis in whole vectors."""
         return -(-self.lane_extent // self.lanes) * self.lanes
 
     @property
     def sum_count(self) -> int:
+        """How many sums there are."""
         return math.prod(n for _, n in self.sum_axes) * self.padded_lanes
 
     def offset(self, base: dict[str, Affine], lane_start: int, size: int, shift: int = 0) -> Affine:

@@ -166,7 +166,3 @@ def value_load(w: Writer, plan: RegisterPlan, load: Load, place: Place) -> str:
     if c == 1:
         return w.op("load", vec, where, *(() if place.valid == place.lanes else (place.valid,)))
     return w.op("gather", vec, where, 1, c, 1, place.valid, 1)
-
-
-def item_bits(scalar: str) -> int:
-    return SCALARS[scalar].bits

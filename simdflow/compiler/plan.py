@@ -75,9 +75,11 @@ class RegisterPlan:
         )
 
     def tile(self, axis: str) -> int:
+        """How many points of an axis a register tile covers."""
         return dict(self.flow.tile).get(axis, 1)
 
     def packing(self, operand: str) -> Packing | None:
+        """How an operand is packed, or None if it is read as it is."""
         return next((p for p in self.packings if p.operand == operand), None)
 
     def __str__(self) -> str:

@@ -48,10 +48,12 @@ class Op:
 
     @property
     def text_name(self) -> str:
+        """Its name in the emitted text."""
         return f"{self.name}_{self.vec}"
 
     @property
     def registers(self) -> tuple[str, ...]:
+        """The registers it reads."""
         return tuple(a for a in self.args if isinstance(a, str))
 
 
@@ -112,6 +114,7 @@ class Program:
     parallel: tuple[str, int, int] = ("", 0, 1)
 
     def memory(self, name: str) -> Memory:
+        """The memory of that name."""
         return next(m for m in self.memories if m.name == name)
 
     def ops(self) -> Iterator[Op]:

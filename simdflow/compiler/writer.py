@@ -35,6 +35,7 @@ class Writer:
 
     @property
     def statements(self) -> tuple[Statement, ...]:
+        """What was written, once every loop is closed."""
         assert len(self._bodies) == 1
         return tuple(self._bodies[0])
 
@@ -66,9 +67,11 @@ class Writer:
         return dst
 
     def store(self, name: str, vec: Vec, *args: Arg) -> None:
+        """An instruction without a result."""
         self._bodies[-1].append(Op("", vec, name, args))
 
     def fetch(self, var: str, operand: str, offset: Affine, limit: int) -> None:
+        """`var = operand[offset]`, an integer from 0 to `limit`."""
         self._bodies[-1].append(Fetch(var, operand, offset))
         self.ranges[var] = (0, limit)
 

@@ -75,6 +75,7 @@ class Target:
         return self.rows()
 
     def rate(self, what: str) -> float:
+        """Instructions of one kind issued per cycle."""
         return dict(self.rates)[what]
 
     def dot(self, a: str, b: str, acc: str, group: int) -> Dot | None:

@@ -35,6 +35,7 @@ class Pointer:
 
     @property
     def bytes(self) -> int:
+        """Bytes of one element; bits are read a byte at a time."""
         return max(SCALARS[self.scalar].bits // 8, 1)
 
 
@@ -44,10 +45,12 @@ def dtype(scalar: str) -> np.dtype:
 
 
 def is_float(scalar: str) -> bool:
+    """Whether it is `f32` or `f64`."""
     return scalar in ("f32", "f64")
 
 
 def is_signed(scalar: str) -> bool:
+    """Whether it is a signed integer."""
     return scalar.startswith("i")
 
 
