@@ -130,7 +130,8 @@ class Run:
     The buffers are bound before: a call passes and copies nothing.
 
     note        how it runs
-    copying     where the input of `call` is "bordered": the same from one that is not
+    copying     where the input of `call` is "bordered": the same from one that is not, into the
+                same output
     """
 
     call: Callable[[], object]

@@ -58,10 +58,12 @@ def _measure(case: Case, options: Options, limits: Peaks, seconds: float) -> Row
     for name, prepare in engines.items():
         try:
             run = prepare(given, options.threads)
-            run.call()
-            wrong = mismatch(run.output(), given, 0 if name == OURS else PEER_LSB)
-            if wrong:
-                raise Wrong(f"wrong: {wrong}")
+            for call in (run.copying, run.call):
+                if call is None:
+                    continue
+                call()
+                if wrong := mismatch(run.output(), given, 0 if name == OURS else PEER_LSB):
+                    raise Wrong(f"wrong: {wrong}")
             runs[name] = run
         except (Unsupported, Wrong) as reason:
             why[name] = str(reason)

@@ -29,12 +29,13 @@ def prepare(problem: Problem, threads: int) -> Run:
     if problem.case.dtype == "bit":
         return _binary(problem)
     op, settings, weights = _op(problem), _settings(problem), _packed(problem)
-    out = _result(problem)
+    dtype = np.float32 if problem.case.dtype == "f32" else problem.expected.dtype
+    out = np.empty(problem.expected.shape, dtype)
     if not padded(problem.case):
         return Run(op.bind(problem.x, weights, problem.bias, out=out, **settings), out.copy)
     inside = settings | {"padding": 0}
     call = op.bind(bordered(problem), weights, problem.bias, out=out, **inside)
-    copying = op.bind(problem.x, weights, problem.bias, out=_result(problem), **settings)
+    copying = op.bind(problem.x, weights, problem.bias, out=out, **settings)
     return Run(call, out.copy, BORDERED, copying)
 
 
@@ -79,11 +80,6 @@ def bordered(problem: Problem) -> np.ndarray:
     whole, inside = ops.bordered(problem.x.shape, kind, border)
     inside[...] = problem.x
     return whole
-
-
-def _result(problem: Problem) -> np.ndarray:
-    dtype = np.float32 if problem.case.dtype == "f32" else problem.expected.dtype
-    return np.empty(problem.expected.shape, dtype)
 
 
 def eager(problem: Problem) -> Callable[[], np.ndarray]:

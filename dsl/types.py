@@ -170,7 +170,10 @@ class Exact:
 
     @staticmethod
     def of(value: object) -> Exact:
-        """A Python or numpy number as an exact value; numpy ones keep their type. TypeError for others."""
+        """A Python or numpy number as an exact value; numpy ones keep their type.
+
+        TypeError for others.
+        """
         if isinstance(value, Exact):
             return value
         if isinstance(value, (bool, np.bool_)):

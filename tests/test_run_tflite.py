@@ -189,7 +189,6 @@ def _outputs(path: Path, x: np.ndarray, rounding: str = "float") -> np.ndarray:
 QUICK = {
     ("resnet8_cifar10_int8", "float"),
     ("dscnn_kws_int8", "float"),
-    ("dscnn_kws_int8", "tflite"),
     ("fcae_toyadmos_int8", "float"),
     ("fcae_toyadmos_int8", "tflite"),
     ("mobilenetv1_025_vww96_int8", "float"),

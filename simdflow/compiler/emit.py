@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from ..dsl.nest import Affine
 from ..targets import Target
 from .program import Address, Arg, Fetch, Loop, Op, Program, Statement
 

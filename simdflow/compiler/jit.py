@@ -56,7 +56,8 @@ def compile_program(program: Program, target: Target) -> Compiled:
     return _optimized(program, target, ir_text, inner)
 
 
-# The text Numba sees: loops and blocks. Our own names begin with `__`, which no axis or operand may.
+# The text Numba sees: loops and blocks. Our own names begin with `__`, which no axis or operand
+# may.
 
 
 def _text(program: Program, blocks: list[Block]) -> str:

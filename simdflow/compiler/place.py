@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..dsl.nest import Affine, Load, Quotient, integer
-from ..dsl.types import SCALARS
 from .packing import scaled
 from .plan import RegisterPlan
 from .program import Address, Vec

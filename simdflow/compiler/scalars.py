@@ -73,7 +73,13 @@ def scalar_of(expr: Expr, nest: LoopNest) -> Scalar:
 
     Raises KernelError for an integer expression that does not fit i64.
     """
-    return _scalar(expr, nest, {})
+    # Lowering asks for the same few expressions once for each vector of a tile. The answers lie
+    # beside the nest's fields, by identity: 1 and 1.0 are equal, and not of one type.
+    known: dict[int, tuple[Expr, Scalar]] = nest.__dict__.setdefault("_scalars", {})
+    found = known.get(id(expr))
+    if found is None:
+        found = known[id(expr)] = expr, _scalar(expr, nest, {})
+    return found[1]
 
 
 def _scalar(expr: Expr, nest: LoopNest, memo: dict[Expr, Scalar]) -> Scalar:

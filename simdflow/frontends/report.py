@@ -34,8 +34,11 @@ def _real(quantized: Quantized | None) -> str:
     return f", real = {quantized.scale:g} * (q {sign} {abs(quantized.zero_point)})"
 
 
+MOST_LINES = 16
+
+
 def results(network: Network, outputs: np.ndarray, labels: np.ndarray | None, top: int) -> str:
-    """One line for each input: the `top` largest outputs as index and real value.
+    """One line for each of the first inputs: the `top` largest outputs as index and real value.
 
     `labels` [n or more] adds a column and a last line with the share that was right. An output of
     more than one axis is summed up by its range instead: it is no list of classes.
@@ -47,16 +50,18 @@ def results(network: Network, outputs: np.ndarray, labels: np.ndarray | None, to
     if outputs.ndim != 2:
         return "\n".join(
             f"input {at}: {list(y.shape)} values from {y.min():g} to {y.max():g}, mean {y.mean():g}"
-            for at, y in enumerate(real)
+            for at, y in enumerate(real[:MOST_LINES])
         )
     lines = []
     if labels is not None and (labels.ndim != 1 or len(labels) < len(outputs)):
         labels = None
-    for at, y in enumerate(real):
+    for at, y in enumerate(real[:MOST_LINES]):
         best = np.argsort(-y, kind="stable")[:top]
         found = ", ".join(f"{c} ({y[c]:.4g})" for c in best)
         wanted = "" if labels is None else f"   label {labels[at]}"
         lines.append(f"input {at}: {found}{wanted}")
+    if len(real) > MOST_LINES:
+        lines.append(f"... and {len(real) - MOST_LINES} more")
     if labels is not None:
         right = int(np.sum(real.argmax(axis=1) == labels[: len(real)]))
         lines.append(f"{right} of {len(real)} labels right ({100 * right / len(real):.1f} %)")
