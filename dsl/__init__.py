@@ -1,5 +1,6 @@
-"""The language: types, loops, and the nest that a kernel's text becomes. Pure Python and numpy;
-compiles nothing.
+"""The language: types, loops, and the nest that a kernel's text becomes.
+
+Pure Python and numpy; compiles nothing.
 """
 
 from .bits import pack_bits, unpack_bits

@@ -10,8 +10,9 @@ class SimdflowError(Exception):
 
 
 class KernelError(SimdflowError):
-    """The Python function is not a loop nest simdflow accepts; carries file, line and the source
-    line.
+    """The Python function is not a loop nest simdflow accepts.
+
+    It carries file, line and the source line.
     """
 
     def __init__(self, message: str, file: str = "", line: int = 0, text: str = "") -> None:

@@ -154,8 +154,9 @@ class Affine:
         return total
 
     def bounds(self, extents: Mapping[str, int]) -> tuple[int, int]:
-        """The smallest and the largest value over all points (bound; exact without quotients, else
-        an enclosure).
+        """The smallest and the largest value over all points (bound sizes only).
+
+        Exact without quotients, else an enclosure.
         """
         low = high = integer(self.const)
         for t, c in self.terms:

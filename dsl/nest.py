@@ -1,8 +1,8 @@
-"""LoopNest: what is computed, as frozen data. `parse` makes it, `bind` gives it extents, everything
-later reads it.
+"""LoopNest: what is computed, as frozen data.
 
-Sizes may be symbolic (a shape of an operand, a keyword constant) until `bind` replaces them by
-integers. Knows nothing of Python text, registers or machine code.
+`parse` makes it, `bind` gives it extents, everything later reads it. Sizes may be symbolic (a shape
+of an operand, a keyword constant) until `bind` replaces them by integers. Knows nothing of Python
+text, registers or machine code.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Lookup:
-    """`table[value]`: a table of one axis, indexed by a computed integer; the index must be proven
-    inside it.
-    """
+    """`table[value]`: a table of one axis at a computed integer, which must be proven inside it."""
 
     operand: str
     index: Expr
@@ -92,8 +90,9 @@ class Ref:
 
 @dataclass(frozen=True)
 class Cast:
-    """A value made another type: 'exact' (proven to fit; float to integer truncates), 'saturate' or
-    'wrap'.
+    """A value made another type.
+
+    Modes: 'exact' (proven to fit; float to integer truncates), 'saturate', 'wrap'.
     """
 
     scalar: Scalar
@@ -158,8 +157,10 @@ def rewrite(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
 
 @dataclass(frozen=True)
 class Axis:
-    """One loop. kind: 'grid' (an axis of the output), 'reduce', or 'nonzeros' (row `row` of the CSR
-    operand `of`).
+    """One loop.
+
+    kind: 'grid' (an axis of the output), 'reduce', or 'nonzeros' (row `row` of the CSR operand
+    `of`).
     """
 
     name: str
@@ -240,9 +241,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class LoopNest:
-    """A layer: for each point of the grid, an optional reduction, then the epilogue (lets), then
-    the store.
-    """
+    """A layer: for each point of the grid a reduction or none, the epilogue (lets), the store."""
 
     name: str
     operands: tuple[Operand, ...]

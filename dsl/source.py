@@ -49,9 +49,7 @@ class Source:
         return self.function.__globals__.get(name, MISSING)
 
     def resolve(self, node: ast.expr) -> Any:
-        """The object a dotted name stands for (modules and scalar types are entered), or
-        MISSING.
-        """
+        """The object a dotted name stands for, or MISSING; modules and scalar types are entered."""
         if isinstance(node, ast.Name):
             return self.lookup(node.id)
         if isinstance(node, ast.Attribute):

@@ -147,8 +147,9 @@ class Body:
     store: Store | None = None
 
     def read(self, statements: list[ast.stmt]) -> None:
-        """Take the statements apart into the reduction, the epilogue and the store; KernelError for
-        others.
+        """Take the statements apart into the reduction, the epilogue and the store.
+
+        Raises KernelError for others.
         """
         source = self.scope.source
         loops_ = [i for i, s in enumerate(statements) if isinstance(s, ast.For)]

@@ -1,5 +1,4 @@
-"""Scalar types, and operand types: a scalar type with a shape, a value range, a border and a
-storage.
+"""Scalar types, and operand types: a scalar type with shape, value range, border and storage.
 
 Calling a scalar type is its meaning as Python (`interpret`); indexing it makes an operand type.
 Knows nothing of loop nests or machine code.
@@ -216,8 +215,9 @@ class Exact:
     def apply(
         self, other: object, operation: Callable[[Any, Any], int | float], symbol: str
     ) -> Exact:
-        """`operation(self, other)`, rounded as the wider type says; TypeError when an integer meets
-        a float.
+        """`operation(self, other)`, rounded as the wider type says.
+
+        Raises TypeError when an integer meets a float.
         """
         b = Exact.of(other)
         for x, y in ((self, b), (b, self)):

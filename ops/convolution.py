@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -153,10 +154,20 @@ def promised(a: np.ndarray) -> OperandType:
     return replace(kind, low=0.0, high=FRACTION) if below_one else kind
 
 
+# An operand and its view share one packed form for every batch size and option.
+_VIEWS: WeakKeyDictionary[PackedOperand, PackedOperand] = WeakKeyDictionary()
+
+
 def _reshaped(w: PackedOperand, shape: tuple[int, ...]) -> PackedOperand:
-    """The packed operand in another shape, on the same memory."""
-    assert w.array is not None
-    return PackedOperand(replace(w.type, shape=shape), w.array.reshape(shape), None)
+    """The packed operand with axes of length 1 added, on the same memory; the same one each
+    time.
+    """
+    found = _VIEWS.get(w)
+    if found is None or found.shape != shape:
+        assert w.array is not None
+        found = PackedOperand(replace(w.type, shape=shape), w.array.reshape(shape), None)
+        _VIEWS[w] = found
+    return found
 
 
 def _kind(bias: PackedOperand | None) -> OperandType | None:

@@ -150,9 +150,9 @@ class Ready:
             values[name] = a.reshape(shape)
         calls = []
         for step in self.layer.steps:
-            names = [o.name for o in step.kernel.nest.operands if o.role == "in"]
+            names = step.kernel.inputs
             given = [values[o] if type(o) is str else o for o in step.operands]
-            target = {step.kernel.nest.out.name: _seen(values[step.out], step.view)}
+            target = {step.kernel.output: _seen(values[step.out], step.view)}
             calls.append(step.kernel.bind(**dict(zip(names, given, strict=True)), **target))
         if len(calls) == 1:
             return calls[0]

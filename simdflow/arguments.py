@@ -1,5 +1,4 @@
-"""Arguments: what a call gives, checked and turned into the arrays that a kernel's machine code
-reads.
+"""Arguments: what a call gives, checked, as the arrays that a kernel's machine code reads.
 
 It knows operand types, stored shapes and packings, and copies only what is not as the kernel reads
 it; it calls nothing.
@@ -40,9 +39,7 @@ class _Csr:
 
 
 def plain(a: Operand) -> Any:
-    """The array inside an operand: the words of Bits, the copy in a PackedOperand, else the operand
-    itself.
-    """
+    """What is inside an operand: the words of Bits, the copy of a PackedOperand, else itself."""
     if isinstance(a, Bits):
         return a.words
     if isinstance(a, PackedOperand):
@@ -147,8 +144,9 @@ def native_arrays(
     out: np.ndarray,
     scratch: Callable[[Memory], np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Memory name -> array, in the form the kernel reads; operands are packed here if they were not
-    before.
+    """Memory name -> array, in the form the kernel reads.
+
+    Operands are packed here if they were not before.
     """
     arrays: dict[str, np.ndarray] = {}
     for m in memories:

@@ -92,9 +92,10 @@ class CompiledKernel:
         return str(self._compiled.asm)
 
     def report(self, seconds: float | None = None, peak: float | None = None) -> str:
-        """Registers, spills, instructions and bytes per multiply-accumulate; with `seconds` (of one
-        call) and `peak` (multiply-accumulates a second, from `simdflow.peaks`) the rate and the
-        fraction of the peak.
+        """Registers, spills, instructions and bytes per multiply-accumulate.
+
+        With `seconds` (of one call) and `peak` (multiply-accumulates a second, from
+        `simdflow.peaks`) the rate and the fraction of the peak.
         """
         unpacked = tuple(
             p.operand for p in self.plan.packings if self._types[p.operand].storage != "packed"
@@ -115,6 +116,16 @@ class CompiledKernel:
                 found = compile_request(self._stages)
             artifact, code = found
             return artifact, link(code, [artifact.symbol]).function(artifact.symbol)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs, in parameter order."""
+        return self._inputs
+
+    @property
+    def output(self) -> str:
+        """The name of the output."""
+        return self._out
 
     @property
     def out_type(self) -> OperandType:
@@ -310,9 +321,7 @@ class CompiledKernel:
         return lambda *arrays: call(*arrays[:-1], *parts, arrays[-1])
 
     def run_text(self, *operands: Operand) -> Any:
-        """The emitted text run with numpy meanings: what every instruction means, with no machine
-        code.
-        """
+        """The emitted text run with the numpy meaning of every instruction: no machine code."""
         named = self._named(operands)
         plan = self.plan
         kind = plan.nest.type_of(plan.nest.out.name)

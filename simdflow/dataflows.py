@@ -1,5 +1,4 @@
-"""Dataflows: the legal ones of a kernel for given operand types, one after another in a stable
-order.
+"""Dataflows: the legal ones of a kernel for given operand types, in a stable order.
 
 The space is anchors x lanes x groups x register tiles x unrolling x auxiliary allocations; what the
 planner refuses is left out. Nothing is compiled and nothing is measured.
@@ -76,8 +75,9 @@ def space(nest: LoopNest, target: Target) -> Iterator[Dataflow]:
 
 
 def _lanes(flat: LoopNest) -> list[str]:
-    """The output's contiguous axis, the pixels, the reduced channels (the paper's), as far as they
-    can be lanes.
+    """Axes that can be lanes: the output's contiguous one, pixels, reduced channels.
+
+    The last is the paper's choice.
     """
     barred = quotient_axes(flat) | compressed_rows(flat)
     first = default_lanes(flat)

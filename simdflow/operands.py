@@ -18,8 +18,9 @@ from .dsl.types import BY_DTYPE, OperandType, RangedScalar, Scalar, bit
 
 
 class Bits:
-    """An array of +1/-1, stored as bits: `words` u8[..., ceil(C/8)], little-endian, 1 for +1;
-    `shape` is [..., C].
+    """An array of +1/-1, stored as bits, 1 for +1.
+
+    `words` u8[..., ceil(C/8)], little-endian; `shape` is [..., C].
     """
 
     def __init__(self, words: np.ndarray, shape: tuple[int, ...]) -> None:

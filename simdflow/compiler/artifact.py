@@ -1,7 +1,7 @@
-"""Artifact: what a compiled kernel needs to be called, as plain data that goes into the cache
-beside the object code.
+"""Artifact: what it takes to call a compiled kernel, as plain data.
 
-Nothing here runs a stage: a cache hit makes an Artifact from JSON and links it.
+It goes into the cache beside the object code. Nothing here runs a stage: a cache hit makes an
+Artifact from JSON and links it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A kernel's native interface: memories in argument order, packings, the parallel axis, the
-    output's type.
+    """A kernel's native interface.
+
+    Memories in argument order, packings, the parallel axis, the output's type, the dataflow.
     """
 
     symbol: str

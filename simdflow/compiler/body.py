@@ -25,9 +25,7 @@ NEUTRAL = {"add": 0, "max": "low", "min": "high"}
 
 
 def reduction_points(tile: Tile) -> list[dict[str, int]]:
-    """The reduction points of the tile, a group (or a vector of groups, when the lanes are reduced)
-    at a time.
-    """
+    """The tile's reduction points, a group at a time (a vector of groups for reduced lanes)."""
     plan = tile.plan
     r = plan.nest.reduction
     assert r is not None
@@ -41,9 +39,7 @@ def reduction_points(tile: Tile) -> list[dict[str, int]]:
 
 
 def accumulate(w: Writer, tile: Tile, memory: bool, scratch: Callable | None) -> None:
-    """Add the tile's reduction points to its accumulators (in registers, or loaded from and stored
-    to scratch).
-    """
+    """Add the tile's reduction points to its accumulators, in registers or in scratch."""
     spots, vectors = tile.spots, tile.vectors
     steps = reduction_points(tile)
     accumulators = [(i, j) for i in range(len(spots)) for j in range(vectors)]
@@ -74,9 +70,7 @@ def accumulate(w: Writer, tile: Tile, memory: bool, scratch: Callable | None) ->
 
 
 def _keeps_broadcasts(tile: Tile) -> bool:
-    """The side without lanes is kept for the whole tile and the other one streams through one
-    register.
-    """
+    """The side without lanes is kept for the whole tile; the other streams through a register."""
     plan, aux = tile.plan, dict(tile.plan.flow.auxiliary)
     assert plan.a is not None and plan.b is not None
     wide = [x for x in (plan.a, plan.b) if plan.flow.lanes in x.index[-1].axes]
@@ -106,8 +100,9 @@ def _streamed(tile: Tile, uses: list) -> list:
 
 
 def _streamed_once(tile: Tile, uses: list, moving: str | None) -> list:
-    """By the first occurrence of the registers of `moving`; None: of the side that is not held, if
-    one is.
+    """By the first occurrence of the registers of `moving`.
+
+    None: of the side that is not held, if one is.
     """
     plan = tile.plan
     slots = dict(plan.slots)
@@ -127,9 +122,7 @@ def _streamed_once(tile: Tile, uses: list, moving: str | None) -> list:
 
 
 def hoist(w: Writer, tile: Tile, load: Load, count: int) -> None:
-    """Load up to `count` registers of one side of the product, to be used by every tile step
-    inside.
-    """
+    """Load up to `count` registers of one side of the product for every tile step inside."""
     plan = tile.plan
     found: dict[object, None] = {}
     for p in reduction_points(tile):

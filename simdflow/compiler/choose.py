@@ -1,5 +1,4 @@
-"""Choose: the default dataflow of a nest. Candidates by the shape of the nest, ranked by the cost
-model.
+"""Choose: the default dataflow of a nest: candidates by its shape, ranked by the cost model.
 
 Output-anchored with the output's contiguous axis over the lanes (YFlows' finding, and the paper's
 strongest), the reduction fused where the memory allows; what differs between candidates is the
@@ -163,16 +162,12 @@ def _tiles(
 
 
 def _sensible(n: int, most: int) -> set[int]:
-    """Row tiles worth trying: for each number of tiles the smallest tile, so that they come out
-    even.
-    """
+    """Row tiles worth trying: of each number of tiles the smallest, so that they come out even."""
     return {-(-n // k) for k in range(1, n + 1) if -(-n // k) <= most}
 
 
 def _window_reads(flat: LoopNest, flow: Dataflow, lanes: int, g: int) -> float:
-    """Loads of the moving side of a depthwise product, for a whole tile and one group of the
-    reduction.
-    """
+    """Loads of a depthwise product's moving side, for a whole tile and one group."""
     fused = flatten_again(flat, flow)
     r, pair = _product(fused)
     moving = max(pair, key=lambda x: len(x.index[-1].axes))
@@ -270,9 +265,7 @@ def _weights(flat: LoopNest, pair: tuple[Load, Load]) -> Load:
 
 
 def _streams(flat: LoopNest, target: Target, lanes_axis: str) -> Iterator[tuple[float, Dataflow]]:
-    """Nests without a product: as many axes as possible fused into the lanes, a few vectors at a
-    time.
-    """
+    """Nests without a product: as many axes as possible fused into the lanes, few vectors each."""
     grid = [a.name for a in flat.grid]
     reduced = {a.name for a in flat.reduction.axes} if flat.reduction else set()
     fused = fused_run(flat, grid)

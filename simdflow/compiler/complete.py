@@ -1,5 +1,4 @@
-"""Complete: a dataflow as it was given becomes one with every choice made that follows from the
-nest and the target.
+"""Complete: a given dataflow with every choice made that follows from nest and target.
 
 Names are checked, defaults filled in, tile sizes rounded to whole vectors and groups. It does not
 choose sizes; the cost model does.
@@ -18,8 +17,9 @@ from .flatten import value_operands
 
 
 def lanes_of(nest: LoopNest, width: int) -> int:
-    """Lanes of one vector: by the accumulator, else by the widest type computed with (at most 32
-    bits).
+    """Lanes of one vector.
+
+    By the accumulator, else by the widest type computed with (at most 32 bits).
     """
     if nest.reduction:
         bits = nest.reduction.scalar.bits
@@ -116,9 +116,7 @@ def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
 
 
 def _whole_bytes(nest: LoopNest, lanes: str) -> bool:
-    """Whether a vector of an output of bits is whole bytes: it runs along the packed axis, nothing
-    else does.
-    """
+    """Whether a vector of an output of bits is whole bytes: only it runs along the packed axis."""
     if nest.type_of(nest.out.name).scalar.kind != "b":
         return True
     index = nest.store.index[-1]
@@ -127,8 +125,9 @@ def _whole_bytes(nest: LoopNest, lanes: str) -> bool:
 
 
 def bit_axis(nest: LoopNest) -> str:
-    """The axis along which both sides of a product of bits are packed: it has to be the group. ''
-    for other nests.
+    """The axis along which both sides of a product of bits are packed, or '' for other nests.
+
+    It has to be the group.
     """
     r = nest.reduction
     sides = value_operands(r.value) if r else None
@@ -155,23 +154,23 @@ def default_lanes(nest: LoopNest) -> str:
 
 
 def quotient_axes(nest: LoopNest) -> set[str]:
-    """Axes inside a quotient that did not become axes: their index does not grow evenly from lane
-    to lane.
-    """
+    """Axes inside a quotient that stayed one: their index grows unevenly from lane to lane."""
     terms = [t for x in nest.accesses for i in x.index for t, _ in i.terms]
     return set().union(*(t.inner.axes for t in terms if not isinstance(t, str)))
 
 
 def compressed_rows(nest: LoopNest) -> set[str]:
-    """Axes that choose a row of a compressed operand: each row has nonzeros of its own, so one at a
-    time.
+    """Axes that choose a row of a compressed operand.
+
+    Each row has nonzeros of its own, so one at a time.
     """
     return set().union(*(a.row.axes for a in nest.axes if a.kind == "nonzeros"))
 
 
 def rounded(nest: LoopNest, flow: Dataflow, lanes: int, group: int) -> Dataflow:
-    """Tile and unroll made whole: the lanes' tile is a number of vectors, the group's unroll a
-    number of groups.
+    """Tile and unroll made whole.
+
+    The lanes' tile is a number of vectors, the group's unroll a number of groups.
     """
     extents = nest.extents
     grid = {a.name for a in nest.grid}

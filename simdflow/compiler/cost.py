@@ -47,8 +47,9 @@ Counts = dict[str, float]  # instructions by kind
 
 @dataclass(frozen=True)
 class Cost:
-    """Predicted cycles, and what they are made of: vector instructions, loads, stores, bytes beyond
-    L1.
+    """Predicted cycles, and what they are made of.
+
+    Vector instructions, loads, stores, bytes beyond L1.
     """
 
     cycles: float
@@ -80,9 +81,7 @@ def cost(plan: RegisterPlan, program: Program) -> Cost:
 
 
 def _pieces(op: Op, target: Target) -> float:
-    """Registers one instruction really works on: wide vectors are split, and 8-bit ones count as
-    they are.
-    """
+    """Registers one instruction works on: wide vectors are split, 8-bit ones count as they are."""
     bits = 8 if op.vec.scalar == "bool" else SCALARS[op.vec.scalar].bits
     return max(1.0, op.vec.lanes * bits / target.width)
 

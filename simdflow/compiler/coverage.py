@@ -1,5 +1,4 @@
-"""Proves that a bound nest's store writes every element of its output, but its border, exactly
-once.
+"""Proves that a bound nest's store writes every element of its output once, but its border.
 
 An index is read as a number in mixed radix: `oc_block*16 + c` with c<16. Indices that are a
 bijection in another way are refused too, because no kernel needs them.

@@ -1,5 +1,4 @@
-"""Emit: a Program as Python text whose calls are instructions, and that text run with numpy
-meanings.
+"""Emit: a Program as Python text whose calls are instructions, and running that on numpy.
 
     def kernel(x, w, out, begin, end):
         for oc in range(0, 64, 64):

@@ -15,7 +15,7 @@ from .place import Place, address, value_load
 from .plan import RegisterPlan
 from .program import Vec
 from .ranges import range_of
-from .scalars import scalar_of
+from .scalars import is_truth, scalar_of
 from .writer import Writer
 
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
@@ -52,8 +52,8 @@ def express(
     if op in COMPARISONS:
         common = _common(plan, args)
         return w.op(op, Vec("bool", place.lanes), *(typed(a, common) for a in args))
-    if op in LOGIC and _is_condition(args[0]):
-        return w.op(op, Vec("bool", place.lanes), *(value(a) for a in args))
+    if op in LOGIC and is_truth(expr, plan.nest):
+        return _logic(w, place, op, args, value)
     scalar = scalar_of(expr, plan.nest)
     vec = Vec(scalar.name, place.lanes)
     if op == "select":
@@ -82,10 +82,20 @@ def _common(plan: RegisterPlan, args: tuple[Expr, ...]) -> Scalar:
     return SCALARS["i64"] if wide.bits == 64 or wide.name == "u32" else SCALARS["i32"]
 
 
-def _is_condition(e: Expr) -> bool:
-    return isinstance(e, Call) and (
-        e.op in COMPARISONS or (e.op in LOGIC and _is_condition(e.args[0]))
-    )
+def _logic(
+    w: Writer, place: Place, op: str, args: tuple[Expr, ...], value: Callable[[Expr], str]
+) -> str:
+    """`and`, `or`, `not` of conditions, of which some may be known."""
+    mask = Vec("bool", place.lanes)
+    known = [bool(a.value) for a in args if isinstance(a, Const)]
+    open_ = [value(a) for a in args if not isinstance(a, Const)]
+    if op == "not":
+        return w.op("not", mask, *open_)
+    if (op == "and" and False in known) or (op == "or" and True in known) or not open_:
+        zero = w.op("const", Vec("i32", place.lanes), 0)
+        truth = all(known) if op == "and" else any(known)
+        return w.op("eq" if truth else "ne", mask, zero, zero)
+    return open_[0] if len(open_) == 1 else w.op(op, mask, *open_)
 
 
 def as_type(w: Writer, register: str, scalar: str) -> str:

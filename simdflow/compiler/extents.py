@@ -45,8 +45,9 @@ def inferred(nest: LoopNest, loads: tuple[Load, ...]) -> LoopNest:
 def _longest(
     nest: LoopNest, axis: str, extents: dict[str, int], loads: tuple[Load, ...]
 ) -> int | None:
-    """The largest extent of an axis that keeps every index with no other unknown axis in range;
-    None for no such.
+    """The largest extent of an axis for which no index leaves its range; None for no such.
+
+    Of the indices that no other unknown axis is in.
     """
     best: int | None = None
     bare: dict[str, int] = {}

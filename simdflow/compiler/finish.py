@@ -1,5 +1,6 @@
-"""Finish: what a tile does before and after its reduction: start values, horizontal sums, epilogue,
-stores.
+"""Finish: what a tile does before and after its reduction.
+
+Start values, horizontal sums, epilogue, stores. The reduction itself is in `body`.
 """
 
 from __future__ import annotations
@@ -149,8 +150,9 @@ def _reduced(w: Writer, tile: Tile, place: Place, acc: str) -> str:
 
 
 def _added_constant(plan: RegisterPlan, expr: Expr) -> tuple[Expr, int] | None:
-    """(v, c) of `v + c` with a small constant c and v a saturated i32: the sum saturates the same
-    in 16 bits.
+    """(v, c) of `v + c` with a small constant c and v a saturated i32.
+
+    The sum saturates the same in 16 bits.
     """
     if isinstance(expr, Call) and expr.op == "add":
         a, b = expr.args

@@ -1,5 +1,4 @@
-"""Flatten: indices become one offset in memory per access, quotients become axes, and fused axes
-become one.
+"""Flatten: one offset in memory per access, axes for quotients, one axis for fused ones.
 
 before   x[n, oh*2 + kh, ow*2 + kw, ic]                      x: u8[1, 58, 58, 64]
 after    x[n*215296 + oh*7424 + kh*3712 + ow*128 + kw*64 + ic]
@@ -23,8 +22,9 @@ Change = Callable[[str, tuple[Affine, ...]], tuple[Affine, ...]]
 
 
 def flatten(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
-    """A bound nest with linear offsets, without quotients where they divide, its axes fused as the
-    dataflow names them.
+    """A bound nest with linear offsets, and its axes fused as the dataflow names them.
+
+    Quotients are gone where the divisor divides the extent.
     """
     return fuse_named(_linearized(_split_quotients(nest)), dataflow)
 
@@ -56,9 +56,7 @@ def map_accesses(nest: LoopNest, change: Change) -> LoopNest:
 
 
 def _split_quotients(nest: LoopNest) -> LoopNest:
-    """`oc // 4` and `oc % 4` with 4 dividing the extent: oc becomes oc_o*4 + oc, so that both are
-    plain axes.
-    """
+    """`oc // 4` and `oc % 4` with 4 dividing the extent: oc becomes the plain axes oc_o*4 + oc."""
     while (found := _divisible(nest)) is not None:
         axis, d = found
         outer = f"{axis}_o"

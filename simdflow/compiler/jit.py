@@ -90,9 +90,7 @@ def _block(name: str, ops: list[Op]) -> Block:
 
 
 def _state(program: Program, blocks: list[Block]) -> dict[str, Vec]:
-    """Registers that live from one block to another: read in some block before they are written
-    there.
-    """
+    """Registers that live from one block to another: read in some block before written there."""
     vecs = {op.dst: op.vec for op in program.ops() if op.dst}
     live: dict[str, Vec] = {}
     for block in blocks:
@@ -199,9 +197,7 @@ def _intrinsic(block: Block, program: Program, target: Target, state: dict[str, 
 def _emit(
     b: Any, block: Block, program: Program, target: Target, state: dict[str, Vec], args: Any
 ) -> Any:
-    """LLVM code of a block: instructions in order, registers taken out of and put back into the
-    state.
-    """
+    """LLVM code of a block: its instructions, on registers out of and back into the state."""
     order = list(state)
     pointers = dict(zip(block.memories, args[1 : 1 + len(block.memories)], strict=True))
     variables = dict(zip(block.variables, args[1 + len(block.memories) :], strict=True))
@@ -239,9 +235,7 @@ def _emit(
 
 
 def _address(b: Any, base: Any, a: Address, item: int, variables: dict, bases: dict) -> Any:
-    """base + variable part, shared by all addresses that have it, + a constant that fits the
-    displacement.
-    """
+    """base + variable part, shared by all addresses that have it, + a constant displacement."""
     from llvmlite import ir
 
     i64 = ir.IntType(64)
@@ -274,9 +268,7 @@ def _integer(b: Any, a: Affine, variables: dict, factor: int = 1) -> Any:
 
 
 def _numba_ir(function: Any, memories: int) -> tuple[str, str]:
-    """The unoptimized module of a function and its mangled name, without Numba's own code
-    generation.
-    """
+    """The unoptimized module of a function and its mangled name, as Numba's front end makes it."""
     from numba import types
     from numba.core.compiler import Flags, compile_extra
     from numba.core.compiler_lock import global_compiler_lock
@@ -333,9 +325,7 @@ def _optimized(program: Program, target: Target, ir_text: str, inner: str) -> Co
 
 
 def target_machine(target: Target) -> Any:
-    """LLVM's code generator for a target, position independent so that the linker may place it
-    anywhere.
-    """
+    """LLVM's code generator for a target: position independent, for the linker to place."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -352,9 +342,10 @@ def target_machine(target: Target) -> Any:
 def numba_function(
     name: str, address: int, slots: Sequence[tuple[tuple[int, ...], int | None]], end: int
 ) -> Any:
-    """An @njit function of the arrays that are left open: `slots` has (shape, None) for those,
-    (shape, address) for the ones that are fixed. Raises ValueError in native code for an array of
-    another shape or not in C order.
+    """An @njit function of the arrays that are left open.
+
+    `slots` has (shape, None) for those, (shape, address) for the ones that are fixed. Raises
+    ValueError in native code for an array of another shape or not in C order.
     """
     import ctypes
 

@@ -16,9 +16,7 @@ from .flatten import value_operands
 
 @dataclass(frozen=True)
 class Level:
-    """One loop to write: `axis` in steps of `step`; with `block`, the outer loop over cache blocks
-    of the axis.
-    """
+    """One loop to write: `axis` in steps of `step`; with `block`, over its cache blocks."""
 
     axis: str
     step: int

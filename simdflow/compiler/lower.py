@@ -162,18 +162,14 @@ def _check_names(plan: RegisterPlan, w: Writer, memories: set[str]) -> None:
 
 
 def _all(plan: RegisterPlan, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Tile sizes of every axis: the levels' own where walked, else the whole tile (loops further
-    in).
-    """
+    """Tile sizes of every axis: the levels' own where walked, else the whole tile."""
     steps = {x.axis: x.step for x in plan.levels if not x.block}
     extents = plan.nest.extents
     return {a: sizes.get(a, min(steps[a], extents[a])) for a in extents}
 
 
 def _parallel(plan: RegisterPlan) -> tuple[str, int, int]:
-    """(axis, extent, step) of the loop that threads may cut: the plan's, else the outermost one
-    that runs.
-    """
+    """(axis, extent, step) of the loop threads may cut: the plan's, else the outermost that runs."""
     extents = plan.nest.extents
     blocked = dict(plan.flow.block)
     for x in plan.levels[: plan.depth]:
@@ -205,8 +201,9 @@ def _walk(
     extent: Mapping[str, int] | None = None,
     hoists: Hoists | None = None,
 ) -> None:
-    """Write the loops of `levels` around `inner(base, sizes)`; a remainder is a second, smaller
-    instance.
+    """Write the loops of `levels` around `inner(base, sizes)`.
+
+    A remainder is a second, smaller instance.
     """
     sizes, extent, hoists = dict(sizes or {}), dict(extent or plan.nest.extents), hoists or {}
     if 0 in hoists:

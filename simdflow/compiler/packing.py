@@ -1,5 +1,4 @@
-"""Packing: an operand in the order a kernel reads it, as a description and as the numpy code that
-does it.
+"""Packing: an operand in a kernel's order, as a description and as the numpy code for it.
 
 packed   for each tile of the lane axis: [axes in loop order][vector of the tile][lane][group
          element] then, where the instruction needs them, one i32 per lane and other grid point: the
@@ -144,9 +143,7 @@ class Packing:
 
 
 def scaled(value: Affine, factor: int, divisor: int) -> Affine:
-    """value * factor / divisor, for a value that is a multiple of `divisor` wherever a loop takes
-    it.
-    """
+    """value * factor / divisor, for values that are multiples of `divisor` in every loop."""
     terms = value.times(factor)
     sizes = [(t, integer(c)) for t, c in terms.terms]
     const = integer(terms.const)

@@ -138,8 +138,9 @@ def product_load(w: Writer, plan: RegisterPlan, load: Load, place: Place, dst: s
 def _short(
     w: Writer, plan: RegisterPlan, where: Address, whole: int, valid: int
 ) -> tuple[int, ...]:
-    """(valid,) when a whole load could leave the operand; () when it cannot and what is too much
-    meets zeros.
+    """(valid,) when a whole load could leave the operand, else ().
+
+    Then what is read beyond the valid lanes meets zeros.
     """
     if valid >= whole:
         return ()

@@ -1,5 +1,4 @@
-"""Plan: a flat nest, a dataflow and a target become lanes, groups, loops, packings and a count of
-registers.
+"""Plan: a flat nest, a dataflow and a target become loops, lanes, packings and registers.
 
 It decides everything that lowering only writes down, and refuses, with the arithmetic, a dataflow
 that does not fit the nest or the register file.
@@ -63,9 +62,7 @@ class RegisterPlan:
 
     @property
     def whole_window(self) -> bool:
-        """The whole reduction of a product is in the body: a pass over the body reads a window and
-        moves on.
-        """
+        """The whole reduction of a product is in the body: a pass reads a window and moves on."""
         steps = {x.axis: x.step for x in self.levels if not x.block}
         r = self.nest.reduction
         return (
@@ -193,8 +190,9 @@ def _registers(
 
 
 def hoist_level(plan: RegisterPlan, load: Load) -> int:
-    """How many levels are outside the load's registers: it is hoisted out of every loop that it
-    does not mention.
+    """How many levels are outside the load's registers.
+
+    It is hoisted out of every loop that it does not mention.
     """
     return outside(plan.nest, plan.levels, load)
 

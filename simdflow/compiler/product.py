@@ -1,5 +1,4 @@
-"""Product: the reduction as a product of two operands: the instruction that computes it, and the
-operands' order.
+"""Product: the reduction as a product: its instruction, and the order of its operands.
 
 Finds the dot-product row of the target, which operands are worth packing, and whether neighbouring
 outputs share a group. Writes no code and moves no data.
@@ -36,8 +35,9 @@ class Shift:
 
 
 def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, Load] | None:
-    """The dot-product row for the reduction, and its loads in the row's order; None when it is no
-    plain product.
+    """The dot-product row for the reduction, and its loads in the row's order.
+
+    None when the reduction is no plain product.
     """
     r, group_axis = nest.reduction, flow.group
     if r is None or r.combine != "add":
@@ -82,9 +82,10 @@ def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, 
 
 
 def packable(nest: LoopNest, load: Load) -> bool:
-    """An operand is worth bringing into the kernel's order: packed once by the user or read again
-    for some axis of the output; and it can be: one axis a term (no window), every element at one
-    place.
+    """An operand is worth bringing into the kernel's order, and can be.
+
+    Worth it: packed once by the user, or read again for some axis of the output. It can be: one
+    axis a term (no window), every element at one place.
     """
     t, index = nest.type_of(load.operand), load.index[-1]
     if t.storage == "csr" or any(not isinstance(term, str) for term, _ in index.terms):
@@ -105,8 +106,9 @@ def packable(nest: LoopNest, load: Load) -> bool:
 def shift_of(
     nest: LoopNest, flow: Dataflow, group: int, loads: tuple[Load | None, Load | None]
 ) -> Shift | None:
-    """The axis along which outputs can share a group: the window slides along the group axis,
-    inside one group.
+    """The axis along which outputs can share a group.
+
+    The window slides along the group axis, inside one group.
     """
     a, b = loads
     n = nest.extents.get(flow.group, 0)

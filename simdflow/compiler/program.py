@@ -1,9 +1,8 @@
-"""Program: a kernel as loops over vector instructions. `lower` makes it; `emit` prints it, `jit`
-compiles it.
+"""Program: a kernel as loops over vector instructions.
 
-Straight-line runs of instructions between loops are what `jit` turns into one intrinsic each.
-Registers are names; an Address is an operand and an offset in elements, affine in the loop
-variables. Knows nothing of nests or LLVM.
+`lower` makes it, `emit` prints it, `jit` compiles it. Straight-line runs of instructions between
+loops are what `jit` turns into one intrinsic each. Registers are names; an Address is an operand
+and an offset in elements, affine in the loop variables. Knows nothing of nests or LLVM.
 """
 
 from __future__ import annotations
@@ -59,9 +58,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Fetch:
-    """`var = operand[offset]`: an integer read from memory into a loop-level variable (sparse
-    indices).
-    """
+    """`var = operand[offset]`: an integer read into a loop-level variable (sparse indices)."""
 
     var: str
     operand: str
@@ -103,9 +100,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Program:
-    """A lowered kernel: native arguments in order, statements, and the parallel axis' extent and
-    step.
-    """
+    """A lowered kernel: native arguments in order, statements, the parallel axis."""
 
     name: str
     memories: tuple[Memory, ...]

@@ -30,8 +30,9 @@ _MONOTONE: dict[str, Callable[[object], Exact]] = {
 
 
 def range_of(expr: Expr, nest: LoopNest) -> Range:
-    """(low, high) of every value `expr` can have; `ANY` for a float that nothing bounds or that
-    may be NaN.
+    """(low, high) of every value `expr` can have.
+
+    `ANY` for a float that nothing bounds or that may be NaN.
     """
     return _range(expr, nest, {})
 

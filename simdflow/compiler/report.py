@@ -1,5 +1,6 @@
-"""Report: what a compiled kernel does per multiply-accumulate, read from its plan, its program and
-its assembly.
+"""Report: what a compiled kernel does per multiply-accumulate.
+
+Read from its plan, its program and its assembly; nothing is run.
 """
 
 from __future__ import annotations

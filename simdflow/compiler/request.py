@@ -16,8 +16,9 @@ from .artifact import Artifact
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be compiled: a parsed nest, operand types, constants, a dataflow (None: choose
-    one), a target.
+    """What is to be compiled: a parsed nest, operand types, constants, a dataflow, a target.
+
+    No dataflow: one is chosen.
     """
 
     nest: LoopNest

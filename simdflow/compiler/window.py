@@ -1,5 +1,4 @@
-"""Window: registers that a sliding window takes along from one step of the innermost loop to the
-next.
+"""Window: registers that a sliding window takes along to the innermost loop's next step.
 
 before   for ow: load x[ow], x[ow + 1], x[ow + 2]; ...
 after    load x[0], x[1];  for ow: use them; load x[ow + 2]; ...; what was x[ow + 1] is the next
@@ -46,8 +45,9 @@ def slide(
     step: int,
     load_side: LoadSide,
 ) -> None:
-    """Before the loop over `var`: choose what is carried, as many registers as the dataflow allows,
-    and load it.
+    """Before the loop over `var`: choose what is carried, and load it.
+
+    As many registers as the dataflow allows.
     """
     plan = tile.plan
     wanted = dict(plan.flow.auxiliary)
@@ -78,8 +78,9 @@ def arrivals(w: Writer) -> dict[Address, str]:
 
 
 def pass_on(w: Writer) -> None:
-    """At the end of the body: every carried register gets what the next step expects in it, all at
-    once.
+    """At the end of the body: what the next step expects goes into every carried register.
+
+    All at once: one may be another's source.
     """
     arriving = arrivals(w)
     moves = []

@@ -1,5 +1,4 @@
-"""Writer: collects a program's statements, gives registers names, and never computes one thing
-twice in a row.
+"""Writer: collects a program's statements, names registers, never computes a thing twice.
 
 Within a straight-line stretch an instruction with the same name, type and arguments is written
 once. Inputs are never written by a kernel, so their loads count too.
@@ -83,9 +82,7 @@ class Writer:
     def loop(
         self, var: str, start: int | str, stop: int | str, step: int, parallel: bool, last: int
     ) -> Iterator[None]:
-        """Everything written inside becomes the body of a loop; `last` is the variable's largest
-        value.
-        """
+        """Everything written inside becomes a loop's body; `last` is the variable's largest."""
         self.ranges[var] = (start if isinstance(start, int) else 0, last)
         self._bodies.append([])
         self._known.append({})

@@ -197,9 +197,7 @@ def convert(b: Any, vec: Vec, x: Value) -> Any:
 
 
 def opaque(b: Any, x: Any) -> Any:
-    """x, which LLVM cannot see through and so cannot move or combine with what is around it (x86
-    only).
-    """
+    """x, which LLVM can neither see through nor move past what is around it (x86 only)."""
     from llvmlite import ir
 
     return b.asm(ir.FunctionType(x.type, [x.type]), "", "=v,0", [x], side_effect=False)

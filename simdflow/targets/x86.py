@@ -175,8 +175,9 @@ def _padded(b: Any, x: Any, lanes: int) -> Any:
 
 
 def to_integers(width: int) -> tuple[Instruction, ...]:
-    """The rows `saturate`, `round_saturate` and `round_bounded`, quick from f32 to i32 in up to
-    `width` bits.
+    """The rows that round or saturate f32 to i32, quick in up to `width` bits.
+
+    They are `saturate`, `round_saturate` and `round_bounded`.
     """
 
     def row(name: str, intrinsics: dict[int, str], bounded: bool = False) -> Instruction:
