@@ -112,8 +112,9 @@ def _parsed(lines: list[str]) -> ast.AST:
     if text[:1] in " \t":
         # A nested def: an enclosing `if` keeps the indentation legal and multi-line strings
         # untouched.
-        tree = ast.parse("if 1:\n" + text).body[0].body[0]  # type: ignore[attr-defined]
-        return ast.increment_lineno(tree, -1)
+        block = ast.parse("if 1:\n" + text).body[0]
+        assert isinstance(block, ast.If)
+        return ast.increment_lineno(block.body[0], -1)
     return ast.parse(text).body[0]
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..compiled import CompiledKernel
 from ..compiler.packing import aligned
 from ..dsl.types import OperandType
-from ..compiled import CompiledKernel
 
 SLACK = 64
 

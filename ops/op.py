@@ -8,6 +8,7 @@ tensors. Knows no layer.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import update_wrapper
@@ -59,6 +60,7 @@ class Op:
             if p.kind is not inspect.Parameter.KEYWORD_ONLY
         )
         self._ready: dict[Any, Ready] = {}
+        self._lock = threading.Lock()
         update_wrapper(self, plan)
 
     def __call__(self, *operands: Any, out: np.ndarray | None = None, **options: Any) -> Any:
@@ -104,6 +106,9 @@ class Op:
         found: Callable[..., Any] = getattr(reference, self.name)
         return found
 
+    def __reduce__(self) -> str:
+        return self.name  # pickled by its name, as a function is
+
     def __repr__(self) -> str:
         return f"<op {self.name}{self._signature}>"
 
@@ -134,9 +139,10 @@ class Op:
         for keyed in (given, (operands, options)):
             try:
                 key = _key(keyed[0], self._inputs, keyed[1])
-                while key not in self._ready and len(self._ready) >= KEPT:
-                    self._ready.pop(next(iter(self._ready)), None)
-                self._ready[key] = ready
+                with self._lock:
+                    while key not in self._ready and len(self._ready) >= KEPT:
+                        del self._ready[next(iter(self._ready))]
+                    self._ready[key] = ready
             except (TypeError, AttributeError, IndexError):
                 continue  # something in the call may change or cannot be compared
         return ready(operands, out)

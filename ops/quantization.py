@@ -45,7 +45,7 @@ class Quantization:
 
     def __post_init__(self) -> None:
         scale = np.array(self.scale, np.float32)
-        if scale.ndim > 1 or not (np.isfinite(scale) & (scale > 0)).all():
+        if scale.ndim > 1 or not scale.size or not (np.isfinite(scale) & (scale > 0)).all():
             raise OperandError(
                 f"Quantization: scale={self.scale!r} is not positive and finite numbers; one, or "
                 "one for each output channel, is allowed. Give such a scale."

@@ -167,6 +167,12 @@ def test_a_nest_that_accepts_no_type_is_refused() -> None:
         testing.check(impossible)
 
 
+def test_sizes_that_never_fit_are_refused_with_the_reason() -> None:
+    with pytest.raises(sf.OperandError, match="no problem that was drawn is accepted") as caught:
+        testing.check(CONV, x=sf.u8[1, 4, 4, 1], w=sf.i8[3, 3, 2, 5])
+    assert "index=ic of x reaches 1 with ic<2; axis 3 of x has size 1" in str(caught.value)
+
+
 def test_a_wrong_reference_is_found_and_shrunk() -> None:
     def wrong(x: np.ndarray, w: np.ndarray, stride: int, dilation: int) -> np.ndarray:
         right = BY_NAME["conv2d"].reference(x, w, stride, dilation)

@@ -6,6 +6,7 @@ every wrong call a typed error.
 
 from __future__ import annotations
 
+import pickle
 import threading
 from typing import Any
 
@@ -151,6 +152,29 @@ def test_the_shape_rule_takes_types() -> None:
     assert (y.scalar, y.shape) == (sf.f32, (2, 4, 4, 3))
     y = ops.matmul.shape(sf.f32[2, 9, 4], sf.f32[2, 7, 4], transpose_b=True)
     assert (y.scalar, y.shape) == (sf.f32, (2, 9, 7))
+
+
+def test_the_dataflow_is_the_callers_to_choose() -> None:
+    for flow in (sf.Dataflow(anchor="w"), sf.Dataflow(tile={"ow": 3}, lanes="oc", group="ic")):
+        found = ops.conv2d(X, sf.pack(W), BIAS, padding=1, dataflow=flow, **Q)
+        np.testing.assert_array_equal(found, EXPECTED)
+    with pytest.raises(sf.DataflowError, match="anchor"):
+        ops.conv2d(X, W, dataflow=sf.Dataflow(anchor="v"))
+
+
+def test_scalars_are_arrays_and_lists_are_options() -> None:
+    assert ops.relu(np.float32(-2.0)).tolist() == 0.0
+    assert ops.add(np.ones(3, np.float32), np.float32(2)).tolist() == [3.0, 3.0, 3.0]
+    bordered = ops.pad(np.array([[1, 2]], np.int32), pads=[(0, 0), (1, 0)])
+    assert bordered.tolist() == [[0, 1, 2]]
+
+
+def test_ops_and_quantizations_survive_pickling() -> None:
+    op, quantization = pickle.loads(pickle.dumps((ops.conv2d, Q["w_q"])))
+    assert op is ops.conv2d
+    assert quantization == Q["w_q"]
+    assert hash(quantization) == hash(Q["w_q"])
+    assert quantization != ops.Quantization(0.5)
 
 
 class Symbol:

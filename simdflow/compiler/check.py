@@ -121,9 +121,19 @@ def _values(index: Affine, at: dict[str, np.ndarray]) -> np.ndarray:
 
 def _expression(nest: LoopNest, expr: Expr, line: int) -> None:
     """Every part of one expression."""
+    paired = {
+        a for e in walk(expr) if isinstance(e, Call) and e.op == "xnor_popcount" for a in e.args
+    }
     for e in walk(expr):
         if isinstance(e, Load):
             _load(nest, e, line)
+            if nest.type_of(e.operand).scalar == bit and e not in paired:
+                raise fault(
+                    nest,
+                    line,
+                    f"{e} is a bit; bits are packed in words, and only xnor_popcount(a, b) reads "
+                    "them. Use it, or pass the operand as i8 of +1 and -1.",
+                )
         elif isinstance(e, Lookup):
             _lookup(nest, e, line)
         elif isinstance(e, Cast):

@@ -16,8 +16,7 @@ from ..dsl.nest import Load, LoopNest, Reduction
 from ..targets import Target
 from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
 from .cost import cost
-from .flatten import flatten, fusing_refused, value_operands
-from .flatten import fuse_named as flatten_again
+from .flatten import flatten, fuse_named, fusing_refused, value_operands
 from .lower import lower
 from .plan import plan
 from .tile import tile_keys
@@ -168,7 +167,7 @@ def _sensible(n: int, most: int) -> set[int]:
 
 def _window_reads(flat: LoopNest, flow: Dataflow, lanes: int, g: int) -> float:
     """Loads of a depthwise product's moving side, for a whole tile and one group."""
-    fused = flatten_again(flat, flow)
+    fused = fuse_named(flat, flow)
     r, pair = _product(fused)
     moving = max(pair, key=lambda x: len(x.index[-1].axes))
     unroll = dict(flow.unroll)

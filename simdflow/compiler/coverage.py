@@ -1,4 +1,4 @@
-"""Proves that a bound nest's store writes every element of its output once, but its border.
+"""Proves that a bound nest's store writes every element of its output once, borders aside.
 
 An index is read as a number in mixed radix: `oc_block*16 + c` with c<16. Indices that are a
 bijection in another way are refused too, because no kernel needs them.
@@ -76,6 +76,8 @@ def _mixed_radix(nest: LoopNest, shape: tuple[int, ...]) -> bool:
             radix.append((c, digit[2]))
         weight = 1
         for c, extent in sorted(radix):
+            if c < 0:
+                return False
             if extent != 1:
                 if c != weight:
                     return False

@@ -72,7 +72,8 @@ def _block_lines(body: Sequence[Statement], depth: int, blocks: list[Block]) -> 
         if straight:
             block = _block(f"__block_{len(blocks)}", [s for s in run if isinstance(s, Op)])
             blocks.append(block)
-            yield f"{indent}__r = {block.name}({', '.join(['__r', *block.memories, *block.variables])})"
+            given = ", ".join(["__r", *block.memories, *block.variables])
+            yield f"{indent}__r = {block.name}({given})"
             continue
         for s in run:
             if isinstance(s, Loop):

@@ -169,7 +169,7 @@ def _all(plan: RegisterPlan, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def _parallel(plan: RegisterPlan) -> tuple[str, int, int]:
-    """(axis, extent, step) of the loop threads may cut: the plan's, else the outermost that runs."""
+    """(axis, extent, step) of the loop threads may cut: the plan's, or the outermost that runs."""
     extents = plan.nest.extents
     blocked = dict(plan.flow.block)
     for x in plan.levels[: plan.depth]:

@@ -47,6 +47,14 @@ def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, 
         return None
     a, b = loads
     names = [nest.type_of(x.operand).scalar.name for x in (a, b)]
+    if a.operand == b.operand:
+        # Registers are kept by what they were loaded from; here one place may be in two forms.
+        if names[0] == "bit":
+            raise DataflowError(
+                f"{nest.name}: both sides of xnor_popcount are {a.operand}; two operands are "
+                f"allowed. Give the kernel a second parameter, and pass the same bits for it."
+            )
+        return None
     if r.scalar.is_float != SCALARS[names[0]].is_float:
         return None
     lanes_reduced = flow.lanes not in {x.name for x in nest.grid}

@@ -233,7 +233,8 @@ def _integer(op: str, a: tuple[int, int], b: tuple[int, int]) -> Range:
         return _corners(a, b, lambda x, y: x // y)
     if op == "mod":
         if b[0] == b[1] and a[0] // b[0] == a[1] // b[0]:
-            return tuple(sorted((a[0] % b[0], a[1] % b[0])))  # type: ignore[return-value]
+            low, high = sorted((a[0] % b[0], a[1] % b[0]))
+            return low, high
         return (0, b[1] - 1) if b[0] > 0 else (b[0] + 1, 0)
     if op in ("shl", "shr"):
         if b[0] < 0 or b[1] > 63:

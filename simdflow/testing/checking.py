@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 
 from ..compiled import CompiledKernel
 from ..dsl.dataflow import Dataflow
-from ..dsl.errors import TargetError
+from ..dsl.errors import OperandError, TargetError
 from ..dsl.types import OperandType
 from ..kernel import Kernel
 from ..operands import Bits
@@ -26,7 +27,7 @@ from ..targets import Target, host_targets, target
 from .flows import dataflows
 from .operands import LAYOUTS, Layout, contiguous
 from .oracle import Oracle, plain, poisoned
-from .problem import Problem, problems
+from .problem import Problem, problems, refusal
 
 Reference = Callable[..., Any]
 STAGES = ("reference", "text", "compiled")
@@ -264,7 +265,13 @@ def check(
         if count:
             flows = 6 if stage == "text" else 1
             cases = _cases(kernel, stage, on, flows, most, given)
-            _search(kernel, cases, count, reference, seed)
+            try:
+                _search(kernel, cases, count, reference, seed)
+            except Unsatisfiable:
+                raise OperandError(
+                    f"{kernel.name}: no problem that was drawn is accepted by the nest; sizes and "
+                    f"types that fit it are. Give others. One refusal: {refusal(kernel, given)}"
+                ) from None
 
 
 def _search(

@@ -273,20 +273,53 @@ def _problem(
     slack: Callable[[int], int],
 ) -> Problem | None:
     """A problem with shapes from the nest's indices, or None when the nest refuses them."""
-    nest = kernel.nest
     try:
-        shapes = Shapes(nest, kinds, constants).filled(extent, slack)
-        types = {}
-        for o in nest.operands:
-            kind = kinds.get(o.name)
-            if isinstance(kind, OperandType):
-                types[o.name] = kind
-            elif kind is not None:
-                types[o.name] = kind[shapes[o.name]]
-            if any(a.of == o.name for a in nest.axes):
-                types[o.name] = replace(types[o.name], storage="csr", nonzeros=types[o.name].size)
-        problem = Problem(tuple(types.items()), tuple(constants.items()))
-        problem.nest(kernel)
+        return _made(kernel, kinds, constants, extent, slack)
     except (SimdflowError, ZeroDivisionError):
         return None
+
+
+def _made(
+    kernel: Kernel,
+    kinds: Mapping[str, Any],
+    constants: Mapping[str, int | float],
+    extent: Callable[[str, int, int, int], int],
+    slack: Callable[[int], int],
+) -> Problem:
+    """The same; raises what `bind` and `check` raise."""
+    nest = kernel.nest
+    shapes = Shapes(nest, kinds, constants).filled(extent, slack)
+    types = {}
+    for o in nest.operands:
+        kind = kinds.get(o.name)
+        if isinstance(kind, OperandType):
+            types[o.name] = kind
+        elif kind is not None:
+            types[o.name] = kind[shapes[o.name]]
+        if any(a.of == o.name for a in nest.axes):
+            types[o.name] = replace(types[o.name], storage="csr", nonzeros=types[o.name].size)
+    problem = Problem(tuple(types.items()), tuple(constants.items()))
+    problem.nest(kernel)
     return problem
+
+
+def refusal(kernel: Kernel, given: Mapping[str, Any]) -> str:
+    """Why the nest refuses the problem that has the first of all choices, and small sizes."""
+
+    def first(choice: Any) -> Any:
+        return choice[0] if isinstance(choice, list) else choice
+
+    def extent(name: str, low: int, high: int, taken: int) -> int:
+        choice = first(given.get(name, (low, high)))
+        return choice if isinstance(choice, int) else min(choice[0] + 2, choice[1])
+
+    kinds = {k: first(given[k]) for k in _operands(kernel) if k in given}
+    constants = {k: first(given.get(k, v)) for k, v in kernel.nest.constants}
+    inputs = [o.name for o in kernel.nest.operands if o.role == "in"]
+    if any(name not in kinds for name in inputs):
+        kinds |= dict(accepted(kernel, tuple(kinds.items()), tuple(constants.items()))[0])
+    try:
+        _made(kernel, kinds, constants, extent, _none)
+    except (SimdflowError, ZeroDivisionError) as error:
+        return str(error)
+    return "no reason that holds for small sizes"

@@ -55,10 +55,19 @@ class Shapes:
             self._extents[axis.name] = n
             self._solve(axis.extent, n)
             self._follow(slack)
+        for name, d in self._open_dims():
+            # An index that mentions its own dimension, such as x[i, x.shape[1] - 1].
+            taken = math.prod(self._extents.values())
+            self._dims[name, d] = extent(f"{name}.shape[{d}]", 1, LONG, taken)
         ranks = {x.operand: len(x.index) for x in self._accesses}
         ranks |= {a.of: 2 for a in self._nest.axes if a.of}
         ranks |= {name: 1 for name, _ in self._dims if name not in ranks}
         return {o: tuple(self._dims[o, i] for i in range(n)) for o, n in ranks.items()}
+
+    def _open_dims(self) -> list[tuple[str, int]]:
+        """The dimensions that no extent decides."""
+        every = {(x.operand, d): None for x in self._accesses for d in range(len(x.index))}
+        return [k for k in every if k not in self._dims]
 
     def _limit(self, axis: str) -> int:
         """How long an axis is drawn at the most: short in a window, long where memory is
