@@ -152,6 +152,13 @@ class Op:
         n = self._inputs
         inputs = [described(a, fixed) for a in operands[:n]]
         weights = [None if a is None else pack(a) for a in operands[n:]]
+        for name, a in zip(self._names, (*operands[:n], *weights), strict=True):
+            if isinstance(a, PackedOperand) and (name in self._names[:n] or a.csr is not None):
+                what = "compressed" if a.csr is not None else "packed"
+                raise OperandError(
+                    f"{self.name}: {name}={a.type} is {what}; this operand is a dense array"
+                    f"{'' if name in self._names[:n] else ', packed or not'}. Pass the array."
+                )
         self._shape(*inputs, *(None if a is None else a.type for a in weights), **options)
         return self._plan(*inputs, *weights, **options)
 

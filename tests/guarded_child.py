@@ -75,7 +75,7 @@ def survive(sample: Sample, target: str) -> None:
     """Call a few drawn specializations with every array guarded at its end, then at its start."""
 
     @settings(
-        max_examples=5,
+        max_examples=3,
         deadline=None,
         database=None,
         derandomize=True,

@@ -334,11 +334,6 @@ def gated(x, g, out):
         out[n, c] = sf.tanh(x[n, c]) * sf.sigmoid(g[n, c])
 
 
-def gate(x: Array, g: Array) -> Array:
-    x, g = x.astype(np.float64), g.astype(np.float64)
-    return np.tanh(x) / (1 + np.exp(-g))
-
-
 @sf.kernel
 def long_sum(x, out):
     for n in sf.grid(x.shape[0]):
@@ -357,10 +352,43 @@ def blocked_channels(x, w, out):
         out[n, b, p, c] = acc
 
 
-def blocked(x: Array, w: Array) -> Array:
-    return np.einsum("nxpi,bxic->nbpc", x.astype(np.float64), w.astype(np.float64))
+@sf.kernel
+def gram(x, out):
+    for i, j in sf.grid(x.shape[0], x.shape[0]):
+        acc = sf.i32(0)
+        for k in sf.reduce(x.shape[1]):
+            acc += x[i, k] * x[j, k]
+        out[i, j] = acc
 
 
-def product(a: Array, b: Array) -> Array:
-    kind = np.float64 if a.dtype.kind == "f" else np.int64
-    return a.astype(kind) @ b.astype(kind)
+@sf.kernel
+def square_sum(x, out):
+    for n in sf.grid(x.shape[0]):
+        acc = sf.i32(0)
+        for p, c in sf.reduce(x.shape[1:]):
+            acc += x[n, p, c] * x[n, p, c]
+        out[n] = acc
+
+
+@sf.kernel
+def distance(a, b, out):
+    for i, j in sf.grid(a.shape[0], b.shape[0]):
+        acc = sf.i32(0)
+        for k in sf.reduce(a.shape[1]):
+            acc += sf.abs(a[i, k] - b[j, k])
+        out[i, j] = acc
+
+
+@sf.kernel
+def upsample(x, out, *, factor=2):
+    for n, h, w, c in sf.grid(x.shape[0], x.shape[1] * factor, x.shape[2] * factor, x.shape[3]):
+        out[n, h, w, c] = x[n, h // factor, w // factor, c]
+
+
+@sf.kernel
+def sparse_rows(w, x, out):
+    for n, r in sf.grid(x.shape[0], w.shape[0]):
+        acc = sf.i32(0)
+        for k in sf.nonzeros(w, r):
+            acc += w[r, k] * x[n, k]
+        out[n, r] = acc

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from sample_kernels import (
+    Array,
     add_saturated,
     averaged,
     binary,
     binary_conv,
     binary_dense,
-    blocked,
     blocked_channels,
     conv,
     conv1d,
@@ -25,12 +25,13 @@ from sample_kernels import (
     conv2d_f32,
     depth,
     depthwise,
+    distance,
     exp_sum,
     fixed_point,
-    gate,
     gated,
     gelu,
     gelu_numpy,
+    gram,
     group,
     grouped,
     hardswish,
@@ -45,14 +46,16 @@ from sample_kernels import (
     min_pool_f32,
     narrow_sum,
     pool,
-    product,
     requantize,
     requantized,
     rescale,
     row_max,
     sparse_int8,
     sparse_relu,
+    sparse_rows,
+    square_sum,
     transposed_add,
+    upsample,
     variance,
     wrapped,
     wrapping_sum,
@@ -73,6 +76,20 @@ class Sample:
 
     def __str__(self) -> str:
         return str(self.kernel.name)
+
+
+def product(a: Array, b: Array) -> Array:
+    kind = np.float64 if a.dtype.kind == "f" else np.int64
+    return a.astype(kind) @ b.astype(kind)
+
+
+def blocked(x: Array, w: Array) -> Array:
+    return np.einsum("nxpi,bxic->nbpc", x.astype(np.float64), w.astype(np.float64))
+
+
+def gate(x: Array, g: Array) -> Array:
+    x, g = x.astype(np.float64), g.astype(np.float64)
+    return np.tanh(x) / (1 + np.exp(-g))
 
 
 SMALL = sf.f32.range(-4, 4)
@@ -146,5 +163,18 @@ SAMPLES: tuple[Sample, ...] = (
         long_sum, lambda x: x.astype(np.int64).sum(axis=1) * 1000000007 - 5, {"x": [sf.i8, sf.i16]}
     ),
     Sample(blocked_channels, blocked),
+    Sample(gram, lambda x: product(x, x.T), {"x": I8}),
+    Sample(square_sum, lambda x: (x.astype(np.int64) ** 2).sum(axis=(1, 2)), {"x": I8}),
+    Sample(
+        distance,
+        lambda a, b: np.abs(a[:, None].astype(int) - b[None]).sum(axis=2),
+        {"a": I8, "b": sf.i8},
+    ),
+    Sample(
+        upsample,
+        lambda x, factor: x.repeat(factor, axis=1).repeat(factor, axis=2),
+        {"x": [sf.f32, sf.u8], "factor": [2, 3]},
+    ),
+    Sample(sparse_rows, lambda w, x: product(x, w.T), {"w": sf.i8, "x": I8}),
 )
 BY_NAME = {str(s): s for s in SAMPLES}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 
 import simdflow as sf
@@ -288,6 +289,15 @@ REFUSED: list[tuple[str, Any]] = [
     (
         "sigmoid: x=i8 is not a type of this operand; f32 are allowed. Convert it.",
         lambda: ops.sigmoid(X),
+    ),
+    (
+        "matmul: b=f32[2, 2] packed is packed; this operand is a dense array. Pass the array.",
+        lambda: ops.matmul(np.eye(2, dtype=np.float32), sf.pack(np.eye(2, dtype=np.float32))),
+    ),
+    (
+        "dense: w=f32[3, 3] csr is compressed; this operand is a dense array, packed or not. Pass "
+        "the array.",
+        lambda: ops.dense(F, sf.pack(scipy.sparse.csr_array(np.eye(3, dtype=np.float32)))),
     ),
     (
         "Quantization: scale=-1.0 is not positive and finite numbers; one, or one for each output "

@@ -254,3 +254,21 @@ def test_sums_that_can_leave_i32_are_refused_with_the_numbers() -> None:
     with pytest.raises(sf.OperandError) as refused:
         ops.conv2d(x, w, bias)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("op", "rule", "halves"),
+    [
+        (ops.conv2d, "float", [-2, -2, 0, 0, 2, 2]),
+        (ops.conv2d, "onnx", [-2, -2, 0, 0, 2, 2]),
+        (ops.conv2d, "tflite", [-2, -1, 0, 1, 2, 3]),
+        (ops.dense, "float", [-2, -2, 0, 0, 2, 2]),
+        (ops.dense, "tflite", [-3, -2, -1, 1, 2, 3]),
+    ],
+)
+def test_halves_go_where_the_rule_says(op: ops.Op, rule: str, halves: list[int]) -> None:
+    x, w = np.array([-5, -3, -1, 1, 3, 5], np.int8).reshape(-1, 1), np.ones((1, 1), np.int8)
+    if op is ops.conv2d:
+        x, w = x.reshape(1, 6, 1, 1), w.reshape(1, 1, 1, 1)
+    q = {"x_q": ops.Quantization(0.5), "w_q": ops.Quantization(1), "y_q": ops.Quantization(1)}
+    assert op(x, w, **q, rounding=rule).reshape(-1).tolist() == halves
