@@ -160,8 +160,8 @@ def _crowding(ops: Sequence[Op], plan: RegisterPlan) -> float:
     """Cycles for rows of a tile that lie a multiple of 4 KB apart: more of them than a set of L1
     has ways push each other out.
     """
-    lines = Counter(_dense_bytes(op, plan, LINE) for op in ops)
-    lines.pop(None, None)
+    found = (_dense_bytes(op, plan, LINE) for op in ops)
+    lines = Counter(place for place in found if place is not None)
     sets = Counter((name, line % SETS) for name, line in lines)
     return CROWDED_CYCLES * sum(
         n for (name, line), n in lines.items() if sets[name, line % SETS] > WAYS
