@@ -1,6 +1,6 @@
 """The command line of the bench: turns its options into one suite's run, a table and a JSON file.
 
-python -m bench layers|dataflows|startup
+python -m bench layers|models|dataflows|startup|team
     [--quick] [--peers] [--threads N] [--only TEXT] [--json FILE]
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .rows import Options, write_json
 
-SUITES = ("layers", "dataflows", "startup")
+SUITES = ("layers", "models", "dataflows", "startup", "team")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

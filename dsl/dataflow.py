@@ -31,7 +31,8 @@ class Dataflow:
     order       loop order, outermost first; () follows from the anchor
     parallel    the axis that is cut into ranges for threads; '' is the outermost one that can be
 
-    Axis names joined by `__` (`oh__ow`) are fused into one axis, where the memory allows it.
+    Axis names joined by `__` (`oh__ow`) are fused into one axis, where the memory allows it. As
+    lanes they may be fused, too, where an operand mentions the inner ones alone: it repeats.
     Mappings are given as dictionaries and kept as sorted tuples.
     """
 

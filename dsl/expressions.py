@@ -142,14 +142,7 @@ def load(scope: Scope, node: ast.Subscript) -> Load | Lookup:
             )
     if len(parts) == 1 and mentions(scope, parts[0])[1]:
         return Lookup(name, value(scope, parts[0]))
-    for p in parts:
-        if mentions(scope, p)[1]:
-            raise scope.source.error(
-                node,
-                f"{unparsed(node)}: index={unparsed(p)} depends on data; that is allowed for "
-                "tables of one axis. Flatten the table.",
-            )
-    return Load(name, tuple(affine(scope, p) for p in parts))
+    return Load(name, tuple(affine(scope, p, loads=mentions(scope, p)[1]) for p in parts))
 
 
 def _call(scope: Scope, node: ast.Call) -> Expr:

@@ -10,7 +10,7 @@ import ast
 from dataclasses import dataclass, field
 from typing import Any
 
-from .nest import Affine, Dim, Quotient, Size, size
+from .nest import Affine, Dim, Fetched, Quotient, Size, size
 from .source import MISSING, Source, is_word
 from .types import Scalar
 
@@ -197,16 +197,45 @@ def mentions(scope: Scope, node: ast.expr) -> tuple[bool, bool]:
     return axis, value
 
 
-def affine(scope: Scope, node: ast.expr) -> Affine:
-    """An index: axes times sizes, sums of those, and // and % by sizes."""
+def affine(scope: Scope, node: ast.expr, loads: bool = False) -> Affine:
+    """An index: axes times sizes, sums of those, and // and % by sizes.
+
+    With `loads`, integers that operands hold may be added: `ids[i]`, times sizes.
+    """
     found = _affine(scope, node)
     if found is None:
+        if loads:
+            raise scope.source.error(
+                node,
+                f"index={unparsed(node)} depends on data; a loaded integer, such as ids[i], times "
+                "a size and plus an affine index is allowed, and any integer for tables of one "
+                "axis. Load it in the index, or flatten the table.",
+            )
         raise scope.source.error(
             node,
             f"index={unparsed(node)} is not affine in the loop axes {', '.join(scope.axes)}; sums "
             "of axes times sizes, and // and % by sizes, are allowed. Rewrite the index.",
         )
+    if found.fetched and not loads:
+        raise scope.source.error(
+            node,
+            f"index={unparsed(node)} depends on data; that is allowed where an operand of several "
+            "axes is read. Rewrite the index.",
+        )
     return found
+
+
+def _fetched(scope: Scope, node: ast.Subscript) -> Affine | None:
+    """`ids[i]` as an index: None for other things with brackets, and for indices of indices."""
+    if not isinstance(node.value, ast.Name) or node.value.id not in scope.operands:
+        return None
+    name = node.value.id
+    parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    inside = [_affine(scope, p) for p in parts]
+    index = tuple(i for i in inside if i is not None and not i.fetched)
+    if len(index) != len(parts) or len(parts) != scope.operands[name]:
+        return None
+    return Affine(((Fetched(name, index), 1),))
 
 
 def _affine(scope: Scope, node: ast.expr) -> Affine | None:
@@ -230,6 +259,8 @@ def _affine(scope: Scope, node: ast.expr) -> Affine | None:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         inner = _affine(scope, node.operand)
         return inner.times(-1) if inner is not None else None
+    if isinstance(node, ast.Subscript):
+        return _fetched(scope, node)
     if not isinstance(node, ast.BinOp):
         return None
     a, b = _affine(scope, node.left), _affine(scope, node.right)
@@ -240,7 +271,7 @@ def _affine(scope: Scope, node: ast.expr) -> Affine | None:
         return a.plus(b, 1 if isinstance(op, ast.Add) else -1)
     if isinstance(op, ast.Mult) and not (a.terms and b.terms):
         return a.times(b.const) if a.terms else b.times(a.const)
-    if isinstance(op, (ast.FloorDiv, ast.Mod)) and not b.terms:
+    if isinstance(op, (ast.FloorDiv, ast.Mod)) and not b.terms and not a.fetched:
         symbol = _SIZE[type(op)]
         if b.const == 0:
             _folded(scope, node, symbol, 1, 0)

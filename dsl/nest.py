@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from .index import ZERO, Affine, Arith, Dim, Quotient, Size, integer, number, resolve, size
+from .index import ZERO, Affine, Arith, Dim, Fetched, Quotient, Size, integer, number, resolve, size
 from .types import OperandType, Scalar
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Const",
     "Dim",
     "Expr",
+    "Fetched",
     "Let",
     "Load",
     "Lookup",
@@ -58,7 +59,7 @@ class Const:
 
 @dataclass(frozen=True)
 class Load:
-    """`operand[index]`."""
+    """`operand[index]`, also `table[ids[i], j]`: an index may hold integers of other operands."""
 
     operand: str
     index: tuple[Affine, ...]
@@ -290,10 +291,15 @@ class LoopNest:
         return total
 
     def loads(self) -> tuple[Load, ...]:
-        """Every load of the body, once, in order: the reduction's, then the epilogue's."""
+        """Every load of the body, once, in order: the reduction's, then the epilogue's.
+
+        Those of an index stand before the load that has it.
+        """
         found: dict[Load, None] = {}
-        for e in self.expressions():
-            found.update((x, None) for x in walk(e) if isinstance(x, Load))
+        for x in (x for e in self.expressions() for x in walk(e) if isinstance(x, Load)):
+            given = (t for i in x.index for t in i.fetched)
+            found.update((Load(t.operand, t.index), None) for t in given)
+            found[x] = None
         return tuple(found)
 
     @property

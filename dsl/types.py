@@ -112,9 +112,14 @@ class OperandType:
 
     border        per axis (before, after): how much of the shape is border, filled with
                   `border_value`; an array without it is given one by a copy
-    storage       'dense' (C order), 'packed' (in the order the kernel reads it: `sf.pack`), 'csr'
+    storage       'dense' (C order; brought into the order the kernel reads it on each call, if that
+                  is another), 'packed' (in that order already: `sf.pack`), 'computed' (C order, as
+                  another kernel leaves it: read as it is), 'csr'
     slack         bytes readable after the last element (buffers made by simdflow have 64)
     nonzeros      for 'csr': how many
+    frame         per axis (before, after): memory around the shape that the nest neither reads nor
+                  writes, such as the border that another layer reads; the array that is passed is
+                  the whole memory
     """
 
     scalar: Scalar
@@ -126,6 +131,7 @@ class OperandType:
     storage: str = "dense"
     slack: int = 0
     nonzeros: int = 0
+    frame: tuple[tuple[int, int], ...] = ()
 
     @property
     def size(self) -> int:
@@ -138,9 +144,38 @@ class OperandType:
         return replace(self, shape=shape, border=border, border_value=value)
 
     @property
+    def memory(self) -> tuple[int, ...]:
+        """The shape of the memory: the shape and its frame."""
+        if not self.frame:
+            return self.shape
+        return tuple(n + a + b for n, (a, b) in zip(self.shape, self.frame, strict=True))
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape of the array that holds a dense operand: bits are bytes along the last axis."""
+        sizes = self.memory
+        if self.scalar.kind == "b" and sizes:
+            return (*sizes[:-1], -(-sizes[-1] // 8))
+        return sizes
+
+    @property
+    def inside(self) -> tuple[slice, ...]:
+        """Where the shape lies in its memory, as an index of the whole array."""
+        frame = self.frame or ((0, 0),) * len(self.shape)
+        return tuple(slice(a, a + n) for n, (a, _) in zip(self.shape, frame, strict=True))
+
+    @property
     def strides(self) -> tuple[int, ...]:
-        """C-order strides in elements."""
-        return tuple(math.prod(self.shape[i + 1 :]) for i in range(len(self.shape)))
+        """C-order strides of the memory in elements; rows of bits are whole bytes."""
+        sizes = self.memory
+        if self.scalar.kind == "b" and sizes:
+            sizes = (*sizes[:-1], -(-sizes[-1] // 8) * 8)
+        return tuple(math.prod(sizes[i + 1 :]) for i in range(len(sizes)))
+
+    @property
+    def origin(self) -> int:
+        """The offset of the first element in the memory, in elements."""
+        return sum(a * s for (a, _), s in zip(self.frame, self.strides, strict=False))
 
     def __str__(self) -> str:
         extra = "" if self.storage == "dense" else f" {self.storage}"
@@ -149,6 +184,8 @@ class OperandType:
             if (self.low, self.high) == (self.scalar.low, self.scalar.high)
             else f".range({self.low:g}, {self.high:g})"
         )
+        if self.frame:
+            extra += f" in [{', '.join(map(str, self.memory))}]"
         return f"{self.scalar.name}{limits}[{', '.join(map(str, self.shape))}]{extra}"
 
 

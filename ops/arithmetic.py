@@ -1,163 +1,192 @@
-"""add and mul: two operands element by element, broadcast, f32 and quantized.
+"""add, sub, mul, div, maximum and minimum: two operands element by element, broadcast.
 
-Turns two operand types and their quantizations into one nest over at most four axes; an operand
-that repeats along an axis has the coefficient 0 there. Activations of one operand are in
-`elementwise`.
+Turns two operand types and their quantizations into one nest over at most four axes. The nests of
+8-bit results are in `scaled_arithmetic`, conditions and choices in `comparison`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from ..dsl import loops as sf
 from ..dsl.errors import OperandError
-from ..dsl.types import OperandType, Scalar, f32, i8, i32, i64, u8
+from ..dsl.types import OperandType, Scalar, f32, i8, i32, u8
 from ..kernel import Kernel, kernel
+from .broadcast import broadcast, broadcast_layer
 from .elementwise import quantized
-from .layer import Layer, Step
+from .layer import Layer
 from .op import op
-from .quantization import (
-    ACTIVATIONS,
-    Quantization,
-    bounds,
-    checked_activation,
-    checked_rounding,
-    factors,
-    fixed,
-)
-from .window import nonempty, typed
-
-MAX_AXES = 4
-# XNNPACK's sum takes scale ratios in this range; LiteRT computes others by TensorFlow Lite's rule.
-RATIOS = (2.0**-10, 2.0**8)
+from .quantization import ACTIVATIONS, Quantization, checked_activation, checked_rounding
+from .scaled_arithmetic import scaled_product, scaled_sum
+from .window import typed
 
 
 @kernel
-def add_f32(
-    a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1,
-    lowest=-math.inf, highest=math.inf, clipped=0
-):  # fmt: skip
-    """out[i,j,k,m] = clip(a[i*a0, j*a1, k*a2, m*a3] + b[i*b0, j*b1, k*b2, m*b3])."""
+def add_f32(a, b, out, *, lowest=-math.inf, highest=math.inf, clipped=0):
+    """out = clip(a + b), broadcast; NaN stays NaN."""
     for i, j, k, m in sf.grid(out.shape):
-        v = a[i * a0, j * a1, k * a2, m * a3] + b[i * b0, j * b1, k * b2, m * b3]
-        out[i, j, k, m] = sf.clip(v, lowest, highest) if clipped else v
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        v = p + q
+        least = lowest if v < lowest else v
+        out[i, j, k, m] = (highest if least > highest else least) if clipped else v
 
 
 @kernel
-def mul_f32(
-    a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1,
-    lowest=-math.inf, highest=math.inf, clipped=0
-):  # fmt: skip
-    """out[i,j,k,m] = clip(a[i*a0, j*a1, k*a2, m*a3] * b[i*b0, j*b1, k*b2, m*b3])."""
+def sub_f32(a, b, out, *, lowest=-math.inf, highest=math.inf, clipped=0):
+    """out = clip(a - b), broadcast; NaN stays NaN."""
     for i, j, k, m in sf.grid(out.shape):
-        v = a[i * a0, j * a1, k * a2, m * a3] * b[i * b0, j * b1, k * b2, m * b3]
-        out[i, j, k, m] = sf.clip(v, lowest, highest) if clipped else v
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        v = p - q
+        least = lowest if v < lowest else v
+        out[i, j, k, m] = (highest if least > highest else least) if clipped else v
 
 
 @kernel
-def add_integers(a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1):
-    """out[i,j,k,m] = a + b in i32."""
+def mul_f32(a, b, out, *, lowest=-math.inf, highest=math.inf, clipped=0):
+    """out = clip(a * b), broadcast; NaN stays NaN."""
     for i, j, k, m in sf.grid(out.shape):
-        out[i, j, k, m] = i32(a[i * a0, j * a1, k * a2, m * a3] + b[i * b0, j * b1, k * b2, m * b3])
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        v = p * q
+        least = lowest if v < lowest else v
+        out[i, j, k, m] = (highest if least > highest else least) if clipped else v
 
 
 @kernel
-def mul_integers(a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1):
-    """out[i,j,k,m] = a * b in i32."""
+def div_f32(a, b, out, *, lowest=-math.inf, highest=math.inf, clipped=0):
+    """out = clip(a / b), broadcast; NaN stays NaN."""
     for i, j, k, m in sf.grid(out.shape):
-        out[i, j, k, m] = i32(a[i * a0, j * a1, k * a2, m * a3] * b[i * b0, j * b1, k * b2, m * b3])
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        v = p / q
+        least = lowest if v < lowest else v
+        out[i, j, k, m] = (highest if least > highest else least) if clipped else v
 
 
-def _to_8_bits(to: Scalar) -> dict[tuple[str, str], Kernel]:
-    """The quantized nests that store `to`, by op and rounding."""
-
-    @kernel
-    def add_float(
-        a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1, zero_a=0, zero_b=0,
-        factor_a=1, factor_b=1, half=0, right=0, zero_point=0, lowest=0, highest=255
-    ):  # fmt: skip
-        """out = clip(((a - zero_a) * factor_a + (b - zero_b) * factor_b + half) >> right +
-        zero_point): XNNPACK, qs8-vadd.
-        """
-        for i, j, k, m in sf.grid(out.shape):
-            p = (i32(a[i * a0, j * a1, k * a2, m * a3]) - zero_a) * factor_a
-            q = (i32(b[i * b0, j * b1, k * b2, m * b3]) - zero_b) * factor_b
-            v = ((p + q + half) >> right) + zero_point
-            out[i, j, k, m] = to(sf.clip(v, lowest, highest), saturate=True)
-
-    @kernel
-    def add_fixed(
-        a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1, zero_a=0, zero_b=0,
-        factor_a=1, half_a=0, down_a=0, right_a=0, factor_b=1, half_b=0, down_b=0, right_b=0,
-        factor=1, left=0, half=0, down=0, right=0, zero_point=0, lowest=0, highest=255
-    ):  # fmt: skip
-        """out = clip(s(s(a - zero_a) + s(b - zero_b)) + zero_point), s being TensorFlow Lite's
-        fixed-point product in its two roundings, of values with 20 fraction bits.
-        """
-        for i, j, k, m in sf.grid(out.shape):
-            wide_a = i64(a[i * a0, j * a1, k * a2, m * a3]) - zero_a
-            p = ((wide_a << 20) * factor_a + (1 << 30)) >> 31
-            p = (p + (down_a if p < 0 else half_a)) >> right_a
-            wide_b = i64(b[i * b0, j * b1, k * b2, m * b3]) - zero_b
-            q = ((wide_b << 20) * factor_b + (1 << 30)) >> 31
-            q = (q + (down_b if q < 0 else half_b)) >> right_b
-            total = i64(i32((p + q) << left, wrap=True))
-            v = (total * factor + (1 << 30)) >> 31
-            v = (v + (down if v < 0 else half)) >> right
-            out[i, j, k, m] = to(sf.clip(v + zero_point, lowest, highest), saturate=True)
-
-    @kernel
-    def mul_float(
-        a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1, zero_a=0, zero_b=0,
-        scale=1.0, zero_point=0, lowest=0.0, highest=255.0
-    ):  # fmt: skip
-        """out = clip(round(f32((a - zero_a) * (b - zero_b)) * scale)) + zero_point: XNNPACK,
-        qs8-vmul.
-        """
-        for i, j, k, m in sf.grid(out.shape):
-            p = i32(a[i * a0, j * a1, k * a2, m * a3]) - zero_a
-            q = i32(b[i * b0, j * b1, k * b2, m * b3]) - zero_b
-            v = sf.clip(f32(p * q) * scale, lowest, highest)
-            out[i, j, k, m] = to(i32(sf.round(v), saturate=True) + zero_point, saturate=True)
-
-    @kernel
-    def mul_fixed(
-        a, b, out, *, a0=1, a1=1, a2=1, a3=1, b0=1, b1=1, b2=1, b3=1, zero_a=0, zero_b=0,
-        factor=1, left=0, half=0, down=0, right=0, zero_point=0, lowest=0, highest=255
-    ):  # fmt: skip
-        """out = clip((a - zero_a) * (b - zero_b) * 2^left * factor / 2^31 / 2^right + zero_point)
-        in TensorFlow Lite's two roundings.
-        """
-        for i, j, k, m in sf.grid(out.shape):
-            p = i64(a[i * a0, j * a1, k * a2, m * a3]) - zero_a
-            q = i64(b[i * b0, j * b1, k * b2, m * b3]) - zero_b
-            total = i64(i32((p * q) << left, wrap=True))
-            v = (total * factor + (1 << 30)) >> 31
-            v = (v + (down if v < 0 else half)) >> right
-            out[i, j, k, m] = to(sf.clip(v + zero_point, lowest, highest), saturate=True)
-
-    return {
-        ("add", "float"): add_float,
-        ("add", "tflite"): add_fixed,
-        ("mul", "float"): mul_float,
-        ("mul", "tflite"): mul_fixed,
-    }
+@kernel
+def maximum_f32(a, b, out, *, lowest=-math.inf, highest=math.inf, clipped=0):
+    """out = clip(max(a, b)), broadcast; NaN on either side stays NaN."""
+    for i, j, k, m in sf.grid(out.shape):
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        v = p if p > q or p != p else q
+        least = lowest if v < lowest else v
+        out[i, j, k, m] = (highest if least > highest else least) if clipped else v
 
 
-QUANTIZED = {to: _to_8_bits(to) for to in (u8, i8)}
-PLAIN = {
-    ("add", f32): add_f32,
-    ("mul", f32): mul_f32,
-    ("add", i32): add_integers,
-    ("mul", i32): mul_integers,
+@kernel
+def minimum_f32(a, b, out, *, lowest=-math.inf, highest=math.inf, clipped=0):
+    """out = clip(min(a, b)), broadcast; NaN on either side stays NaN."""
+    for i, j, k, m in sf.grid(out.shape):
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        v = p if p < q or p != p else q
+        least = lowest if v < lowest else v
+        out[i, j, k, m] = (highest if least > highest else least) if clipped else v
+
+
+@kernel
+def add_integers(a, b, out):
+    """out = a + b in i32, broadcast."""
+    for i, j, k, m in sf.grid(out.shape):
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        out[i, j, k, m] = i32(p + q)
+
+
+@kernel
+def sub_integers(a, b, out):
+    """out = a - b in i32, broadcast."""
+    for i, j, k, m in sf.grid(out.shape):
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        out[i, j, k, m] = i32(p - q)
+
+
+@kernel
+def mul_integers(a, b, out):
+    """out = a * b in i32, broadcast."""
+    for i, j, k, m in sf.grid(out.shape):
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        out[i, j, k, m] = i32(p * q)
+
+
+@kernel
+def maximum_integers(a, b, out):
+    """out = max(a, b) of one type, broadcast."""
+    for i, j, k, m in sf.grid(out.shape):
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        out[i, j, k, m] = sf.max(p, q)
+
+
+@kernel
+def minimum_integers(a, b, out):
+    """out = min(a, b) of one type, broadcast."""
+    for i, j, k, m in sf.grid(out.shape):
+        p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
+        q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
+        out[i, j, k, m] = sf.min(p, q)
+
+
+REAL: dict[str, Kernel] = {
+    "add": add_f32,
+    "sub": sub_f32,
+    "mul": mul_f32,
+    "div": div_f32,
+    "maximum": maximum_f32,
+    "minimum": minimum_f32,
 }
+INTEGER: dict[str, Kernel] = {
+    "add": add_integers,
+    "sub": sub_integers,
+    "mul": mul_integers,
+    "maximum": maximum_integers,
+    "minimum": minimum_integers,
+}
+WIDENING = ("add", "sub", "mul")
 
 
-def _shape(name: str) -> Any:
-    """The shape rule of a broadcast operation."""
+def _plain(
+    name: str, a: OperandType, b: OperandType, activation: str | None, types: tuple[Scalar, ...]
+) -> OperandType:
+    """The result of an operation without quantizations."""
+    typed(name, "a", a, types)
+    typed(name, "b", b, (a.scalar,))
+    shape = broadcast(name, a=a, b=b)
+    if checked_activation(name, activation) is not None and a.scalar != f32:
+        raise OperandError(
+            f"{name}: activation={activation!r} of integers is not defined; it is for f32 and "
+            "quantized results. Give quantizations, or None."
+        )
+    return (i32 if name in WIDENING and a.scalar != f32 else a.scalar)[shape]
+
+
+def _plain_layer(
+    name: str,
+    a: OperandType,
+    b: OperandType,
+    out: OperandType,
+    activation: str | None,
+    target: Any,
+    dataflow: Any,
+) -> Layer:
+    nest = (REAL if a.scalar == f32 else INTEGER)[name]
+    low, high = ACTIVATIONS[checked_activation(name, activation)]
+    limits: dict[str, Any] = {}
+    if low is not None:
+        limits = {"lowest": low, "highest": math.inf if high is None else high, "clipped": 1}
+    return broadcast_layer(nest, {"a": a, "b": b}, out, limits, target, dataflow)
+
+
+def _scaled_shape(name: str) -> Callable[..., OperandType]:
+    """The shape rule of an operation that has a quantized form."""
 
     def rule(
         a: OperandType,
@@ -170,98 +199,51 @@ def _shape(name: str) -> Any:
         rounding: str = "float",
         **_: Any,
     ) -> OperandType:
-        activation = checked_activation(name, activation)
         if checked_rounding(name, rounding) == "onnx":
             raise OperandError(
                 f"{name}: rounding='onnx' has no definition here; 'float' and 'tflite' do. Use one."
             )
+        if a_q is None and b_q is None and y_q is None:
+            return _plain(name, a, b, activation, (f32, u8, i8))
         typed(name, "a", a, (f32, u8, i8))
         typed(name, "b", b, (a.scalar,))
-        for key, x in (("a", a), ("b", b)):
-            nonempty(name, key, x)
-        try:
-            shape = np.broadcast_shapes(a.shape, b.shape)
-        except ValueError:
-            raise OperandError(
-                f"{name}: a {list(a.shape)} and b {list(b.shape)} do not broadcast; sizes that are "
-                "equal or 1, counted from the last axis, do. Reshape one."
-            ) from None
-        if len(_merged(a.shape, b.shape, shape)[0]) > MAX_AXES:
-            raise OperandError(
-                f"{name}: a {list(a.shape)} and b {list(b.shape)} change sides of the broadcast "
-                f"more than {MAX_AXES - 1} times; fewer are allowed. Use np.broadcast_to first."
-            )
-        if a_q is None and b_q is None and y_q is None:
-            if a.scalar != f32 and activation is not None:
-                raise OperandError(
-                    f"{name}: activation={activation!r} of i32 results is not defined; it is for "
-                    "f32 and quantized results. Give quantizations, or None."
-                )
-            return (f32 if a.scalar == f32 else i32)[shape]
+        checked_activation(name, activation)
         quantized(name, a, a_q=a_q, b_q=b_q, y_q=y_q)
-        return a.scalar[shape]
+        return a.scalar[broadcast(name, a=a, b=b)]
 
     return rule
 
 
-def _merged(
-    a: tuple[int, ...], b: tuple[int, ...], out: tuple[int, ...]
-) -> tuple[list[int], list[int], list[int]]:
-    """(sizes, 1 where a runs, 1 where b runs), neighbouring axes of one kind joined."""
-    sizes: list[int] = []
-    runs: list[tuple[int, int]] = []
-    a, b = ((1,) * (len(out) - len(s)) + s for s in (a, b))
-    for n, p, q in zip(out, a, b, strict=True):
-        if n == 1:
-            continue
-        kind = int(p == n), int(q == n)
-        if runs and runs[-1] == kind:
-            sizes[-1] *= n
-        else:
-            sizes.append(n)
-            runs.append(kind)
-    return sizes, [p for p, _ in runs], [q for _, q in runs]
+def _scaled(name: str, make: Callable[..., Any]) -> Callable[..., Layer]:
+    """The layer of an operation that has a quantized form; `make` finds its nest and constants."""
+    shape = _scaled_shape(name)
+
+    def layer(
+        a: OperandType,
+        b: OperandType,
+        activation: str | None,
+        quantizations: tuple[Quantization | None, Quantization | None, Quantization | None],
+        rounding: str,
+        target: Any,
+        dataflow: Any,
+    ) -> Layer:
+        a_q, b_q, y_q = quantizations
+        out = shape(a, b, activation=activation, a_q=a_q, b_q=b_q, y_q=y_q, rounding=rounding)
+        if a_q is None or b_q is None or y_q is None:
+            return _plain_layer(name, a, b, out, activation, target, dataflow)
+        activation = checked_activation(name, activation)
+        nest, constants = make(a_q, b_q, y_q, out.scalar, activation, rounding)
+        return broadcast_layer(nest, {"a": a, "b": b}, out, constants, target, dataflow)
+
+    return layer
 
 
-def _layer(
-    name: str,
-    a: OperandType,
-    b: OperandType,
-    out: OperandType,
-    nest: Kernel,
-    constants: dict[str, Any],
-    target: Any,
-    dataflow: Any,
-) -> Layer:
-    sizes, runs_a, runs_b = _merged(a.shape, b.shape, out.shape)
-    ahead = MAX_AXES - len(sizes)
-    sizes = [1] * ahead + sizes
-    for operand, runs in (("a", [1] * ahead + runs_a), ("b", [1] * ahead + runs_b)):
-        constants |= {f"{operand}{i}": v for i, v in enumerate(runs)}
-    seen = {
-        operand: tuple(n if constants[f"{operand}{i}"] else 1 for i, n in enumerate(sizes))
-        for operand in ("a", "b")
-    }
-    view = tuple(sizes)
-    made = nest.specialize(
-        a=a.scalar[seen["a"]],
-        b=b.scalar[seen["b"]],
-        out=out.scalar[view],
-        target=target,
-        dataflow=dataflow,
-        **constants,
-    )
-    return Layer(seen, out, (Step(made, ("a", "b"), "out", view),))
+_SUM = _scaled("add", scaled_sum)
+_DIFFERENCE = _scaled("sub", partial(scaled_sum, sign=-1))
+_PRODUCT = _scaled("mul", scaled_product)
 
 
-def _limits(activation: str | None, out: OperandType) -> dict[str, Any]:
-    low, high = ACTIVATIONS[checked_activation("add", activation)]
-    if out.scalar != f32 or low is None:
-        return {}
-    return {"lowest": low, "highest": math.inf if high is None else high, "clipped": 1}
-
-
-@op(_shape("add"), inputs=2)
+@op(_scaled_shape("add"), inputs=2)
 def add(
     a: OperandType,
     b: OperandType,
@@ -281,50 +263,29 @@ def add(
     in LiteRT), "tflite" that of TensorFlow Lite's reference kernels; see
     `ops.reference.quantized_add`. Raises OperandError for types and shapes that do not go together.
     """
-    options = {"activation": activation, "a_q": a_q, "b_q": b_q, "y_q": y_q, "rounding": rounding}
-    out = _shape("add")(a, b, **options)
-    if a_q is None or b_q is None or y_q is None:
-        constants = _limits(activation, out)
-        return _layer("add", a, b, out, PLAIN["add", out.scalar], constants, target, dataflow)
-    ratios = a_q.single / y_q.single, b_q.single / y_q.single
-    rule = rounding if all(RATIOS[0] <= r < RATIOS[1] for r in ratios) else "tflite"
-    low, high = bounds(checked_activation("add", activation), y_q, out.scalar, rounding)
-    constants = {
-        "zero_a": a_q.zero_point,
-        "zero_b": b_q.zero_point,
-        "zero_point": y_q.zero_point,
-        "lowest": low,
-        "highest": high,
-    }
-    if rule == "float":
-        right = 21 - math.frexp(float(max(ratios)))[1]
-        first, second = (round(math.ldexp(float(r), right)) for r in ratios)
-        constants |= {"factor_a": first, "factor_b": second}
-        constants |= {"half": 1 << (right - 1), "right": right}
-    else:
-        twice = 2 * max(float(a_q.single), float(b_q.single))
-        for side, q in (("a", a_q), ("b", b_q)):
-            found = _fixed(float(q.single) / twice)
-            assert found.pop("left") == 0, "a ratio of at most one half"
-            constants |= {f"{k}_{side}": v for k, v in found.items()}
-        constants |= _fixed(twice / (2**20 * float(y_q.single)))
-    return _layer("add", a, b, out, QUANTIZED[out.scalar]["add", rule], constants, target, dataflow)
+    return _SUM(a, b, activation, (a_q, b_q, y_q), rounding, target, dataflow)
 
 
-def _fixed(real: float) -> dict[str, int]:
-    """A multiplier as constants: halves are rounded up by `half`, below zero by `down`."""
-    factor, left, right = (int(v[0]) for v in fixed(real))
-    half = (1 << right) >> 1
-    return {
-        "factor": factor,
-        "left": left,
-        "half": half,
-        "down": max(half - 1, 0),
-        "right": right,
-    }
+@op(_scaled_shape("sub"), inputs=2)
+def sub(
+    a: OperandType,
+    b: OperandType,
+    *,
+    activation: str | None = None,
+    a_q: Quantization | None = None,
+    b_q: Quantization | None = None,
+    y_q: Quantization | None = None,
+    rounding: str = "float",
+    target: Any = None,
+    dataflow: Any = None,
+) -> Layer:
+    """out = activation(a - b), broadcast as numpy does; types, options, rules and errors are those
+    of `add`.
+    """
+    return _DIFFERENCE(a, b, activation, (a_q, b_q, y_q), rounding, target, dataflow)
 
 
-@op(_shape("mul"), inputs=2)
+@op(_scaled_shape("mul"), inputs=2)
 def mul(
     a: OperandType,
     b: OperandType,
@@ -342,18 +303,64 @@ def mul(
 
     Rules as in `ops.reference.quantized_mul`; options and errors are those of `add`.
     """
-    options = {"activation": activation, "a_q": a_q, "b_q": b_q, "y_q": y_q, "rounding": rounding}
-    out = _shape("mul")(a, b, **options)
-    if a_q is None or b_q is None or y_q is None:
-        constants = _limits(activation, out)
-        return _layer("mul", a, b, out, PLAIN["mul", out.scalar], constants, target, dataflow)
-    low, high = bounds(checked_activation("mul", activation), y_q, out.scalar, rounding)
-    zero = y_q.zero_point
-    scale = float(factors(a_q, b_q, y_q))
-    constants = {"zero_a": a_q.zero_point, "zero_b": b_q.zero_point, "zero_point": zero}
-    if rounding == "float":
-        constants |= {"scale": scale, "lowest": float(low - zero), "highest": float(high - zero)}
-    else:
-        constants |= _fixed(scale) | {"lowest": low, "highest": high}
-    nest = QUANTIZED[out.scalar]["mul", rounding]
-    return _layer("mul", a, b, out, nest, constants, target, dataflow)
+    return _PRODUCT(a, b, activation, (a_q, b_q, y_q), rounding, target, dataflow)
+
+
+def _plain_shape(name: str, types: tuple[Scalar, ...]) -> Callable[..., OperandType]:
+    """The shape rule of an operation without a quantized form."""
+
+    def rule(
+        a: OperandType, b: OperandType, *, activation: str | None = None, **_: Any
+    ) -> OperandType:
+        return _plain(name, a, b, activation, types)
+
+    return rule
+
+
+@op(_plain_shape("div", (f32,)), inputs=2)
+def div(
+    a: OperandType,
+    b: OperandType,
+    *,
+    activation: str | None = None,
+    target: Any = None,
+    dataflow: Any = None,
+) -> Layer:
+    """out = activation(a / b), f32, broadcast as numpy does; a zero divides as IEEE 754 says."""
+    out = _plain("div", a, b, activation, (f32,))
+    return _plain_layer("div", a, b, out, activation, target, dataflow)
+
+
+ORDERED = (f32, u8, i8, i32)
+
+
+@op(_plain_shape("maximum", ORDERED), inputs=2)
+def maximum(
+    a: OperandType,
+    b: OperandType,
+    *,
+    activation: str | None = None,
+    target: Any = None,
+    dataflow: Any = None,
+) -> Layer:
+    """out = activation(max(a, b)), broadcast as numpy does; f32, where NaN wins, u8, i8 or i32.
+
+    Integers are compared as they are (8-bit values of one scale and zero point); they have no
+    activation. Raises OperandError for types and shapes that do not go together.
+    """
+    out = _plain("maximum", a, b, activation, ORDERED)
+    return _plain_layer("maximum", a, b, out, activation, target, dataflow)
+
+
+@op(_plain_shape("minimum", ORDERED), inputs=2)
+def minimum(
+    a: OperandType,
+    b: OperandType,
+    *,
+    activation: str | None = None,
+    target: Any = None,
+    dataflow: Any = None,
+) -> Layer:
+    """out = activation(min(a, b)); types, NaN and errors are those of `maximum`."""
+    out = _plain("minimum", a, b, activation, ORDERED)
+    return _plain_layer("minimum", a, b, out, activation, target, dataflow)

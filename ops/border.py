@@ -64,8 +64,8 @@ def source(op: str, name: str, x: OperandType, pads: Pads, value: float, target:
             f"{x.scalar.high} is allowed. Give the zero point of the stored type."
         )
     kind = x.scalar[_bordered(x.shape, border)]
-    buffer = Buffer(f"{name}_bordered", kind.shape, x.scalar.dtype, value)
-    shape, step = _copied(x, border, name, buffer.name, target)
+    buffer = Buffer(f"{name}_bordered", kind.shape, x.scalar.dtype, value, name, border)
+    shape, step = copied(op, x, border, name, buffer.name, target)
     return Source(buffer.name, replace(kind, slack=SLACK), shape, (step,), (buffer,))
 
 
@@ -100,8 +100,8 @@ def _merged(shape: tuple[int, ...], border: Border) -> tuple[tuple[int, ...], Bo
     return tuple(sizes), tuple(pads)
 
 
-def _copied(
-    x: OperandType, border: Border, name: str, out: str, target: Any
+def copied(
+    op: str, x: OperandType, border: Border, name: str, out: str, target: Any
 ) -> tuple[tuple[int, ...], Step]:
     """(the shape in which `x` is read, the step that copies it into the border), in as few axes as
     the border needs.
@@ -109,7 +109,7 @@ def _copied(
     shape, pads = _merged(x.shape, border)
     if len(shape) > MAX_AXES:
         raise OperandError(
-            f"pad: pads={list(border)} border {len(shape) - 1} axes apart; at most {MAX_AXES - 1} "
+            f"{op}: pads={list(border)} border {len(shape) - 1} axes apart; at most {MAX_AXES - 1} "
             "are allowed. Pad in two calls."
         )
     fill = MAX_AXES - len(shape)
@@ -156,7 +156,7 @@ def pad(x: OperandType, *, pads: Border, value: float = 0, target: Any = None) -
     f32, u8, i8 or i32; at most three separate axes are padded. Raises OperandError for other forms.
     """
     kind = _pad_shape(x, pads=pads, value=value)
-    shape, copying = _copied(x, pads, "x", "out", target)
+    shape, copying = copied("pad", x, pads, "x", "out", target)
     assert copying.view is not None
     filling = fill_all.specialize(value=x.scalar[1], out=x.scalar[copying.view], target=target)
     constant = np.full(1, value, x.scalar.dtype)

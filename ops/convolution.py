@@ -127,7 +127,8 @@ def _product(
     """
     channels = w.shape[-1]
     rounding = "double" if (name, n.rounding) == ("dense", "tflite") else n.rounding
-    finish = finishing(channels, out.scalar, rounding, n.activation, n.all)
+    activation = checked_activation(name, n.activation)
+    finish = finishing(channels, out.scalar, rounding, activation, n.all)
     assert w.array is not None
     added = None if bias is None else bias.array
     if out.scalar == f32:

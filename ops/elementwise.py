@@ -1,13 +1,15 @@
-"""Layers of one element at a time: add, mul, and activations, f32 and quantized.
+"""Activations that have an 8-bit form: relu, clip, leaky_relu, hardswish, sigmoid, tanh, gelu.
 
-Sums and products are nests with broadcasting; quantized activations are look-ups in a table of all
-256 results, which `tables` makes. Row-wise layers are in `rows`.
+Each is one nest over all elements in a row; the 8-bit form is a look-up in a table of all 256
+results, which `tables` makes, but for leaky_relu by XNNPACK's rule. Activations of f32 alone are in
+`activations`, row-wise layers in `rows`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,23 @@ def leaky_relu_f32(x, out, *, slope=0.01):
         out[i] = v if v >= 0.0 else v * slope
 
 
+@cache
+def _leaky_relu_8_bits(to: Scalar) -> Kernel:
+    """The leaky_relu that stores `to`, by XNNPACK's rule."""
+
+    @kernel
+    def leaky_relu_float(x, out, *, zero_x=0, factor=256, factor_below=0, zero_point=0):
+        """out[i] = saturate((((x[i] - zero_x) * m + 128) >> 8) + zero_point) with m =
+        factor_below where x[i] < zero_x, else factor: XNNPACK, qs8-vlrelu.
+        """
+        for i in sf.grid(out.shape):
+            centred = i32(x[i]) - zero_x
+            v = (centred * (factor_below if centred < 0 else factor) + 128) >> 8
+            out[i] = to(v + zero_point, saturate=True)
+
+    return leaky_relu_float
+
+
 @kernel
 def hardswish_f32(x, out):
     """out[i] = x[i] * min(max(x[i] + 3, 0), 6) / 6."""
@@ -98,11 +117,11 @@ def look_up(x, table, out, *, lowest=0):
         out[i] = table[i32(x[i]) - lowest]
 
 
-def _flat(
+def flat(
     kind: OperandType, nest: Kernel, x: OperandType, constants: Mapping[str, Any], target: Any,
     dataflow: Any, table: np.ndarray | None = None
 ) -> Layer:  # fmt: skip
-    """The layer of a nest over all elements in a row."""
+    """The layer of a nest over all elements in a row, with the table it looks up if it does."""
     n = x.size
     types = {} if table is None else {"table": described(table)}
     made = nest.specialize(
@@ -166,7 +185,7 @@ def _table_layer(
 ) -> Layer:
     table = tables.table(x.scalar, rule, x_q, y_q)
     lowest = {"lowest": int(x.scalar.low)}
-    return _flat(x.scalar[x.shape], look_up, x, lowest, target, dataflow, table)
+    return flat(x.scalar[x.shape], look_up, x, lowest, target, dataflow, table)
 
 
 def _clipped(
@@ -189,7 +208,7 @@ def _clipped(
             "lowest": math.ceil(min(max(low, kind.low), kind.high)),
             "highest": math.floor(min(max(high, kind.low), kind.high)),
         }
-    return _flat(x.scalar[x.shape], CLIP[x.scalar], x, limits, target, dataflow)
+    return flat(x.scalar[x.shape], CLIP[x.scalar], x, limits, target, dataflow)
 
 
 @op(_unary_shape("relu", (u8, i8, i32)))
@@ -267,9 +286,18 @@ def leaky_relu(
     `ops.reference.quantized_leaky_relu`).
     """
     if x_q is not None and y_q is not None:
-        rule = tables.leaky(slope, rounding)
-        return _table_layer(x, rule, x_q, y_q, target, dataflow)
-    return _flat(x.scalar[x.shape], leaky_relu_f32, x, {"slope": float(slope)}, target, dataflow)
+        if rounding == "tflite":
+            return _table_layer(x, tables.leaky(slope), x_q, y_q, target, dataflow)
+        ratio = x_q.single / y_q.single
+        constants = {
+            "zero_x": x_q.zero_point,
+            "factor": round(float(ratio) * 256),
+            "factor_below": round(float(ratio * np.float32(slope)) * 256),
+            "zero_point": y_q.zero_point,
+        }
+        nest = _leaky_relu_8_bits(x.scalar)
+        return flat(x.scalar[x.shape], nest, x, constants, target, dataflow)
+    return flat(x.scalar[x.shape], leaky_relu_f32, x, {"slope": float(slope)}, target, dataflow)
 
 
 @op(_unary_shape("hardswish"))
@@ -286,7 +314,7 @@ def hardswish(
     """
     if x_q is not None and y_q is not None:
         return _table_layer(x, tables.hardswish, x_q, y_q, target, dataflow)
-    return _flat(x.scalar[x.shape], hardswish_f32, x, {}, target, dataflow)
+    return flat(x.scalar[x.shape], hardswish_f32, x, {}, target, dataflow)
 
 
 @op(_unary_shape("sigmoid"))
@@ -301,7 +329,7 @@ def sigmoid(
     """out = 1 / (1 + exp(-x)); f32, or u8 and i8 with quantizations (exact, rounded half away)."""
     if x_q is not None and y_q is not None:
         return _table_layer(x, tables.real(tables.logistic), x_q, y_q, target, dataflow)
-    return _flat(x.scalar[x.shape], sigmoid_f32, x, {}, target, dataflow)
+    return flat(x.scalar[x.shape], sigmoid_f32, x, {}, target, dataflow)
 
 
 @op(_unary_shape("tanh"))
@@ -316,7 +344,7 @@ def tanh(
     """out = tanh(x); f32, or u8 and i8 with quantizations (exact, rounded half away)."""
     if x_q is not None and y_q is not None:
         return _table_layer(x, tables.real(math.tanh), x_q, y_q, target, dataflow)
-    return _flat(x.scalar[x.shape], tanh_f32, x, {}, target, dataflow)
+    return flat(x.scalar[x.shape], tanh_f32, x, {}, target, dataflow)
 
 
 @op(_unary_shape("gelu"))
@@ -339,4 +367,4 @@ def gelu(
         rule = tables.real(tables.gelu_tanh if approximate else tables.gelu_erf)
         return _table_layer(x, rule, x_q, y_q, target, dataflow)
     constants = {"approximate": int(approximate)}
-    return _flat(x.scalar[x.shape], gelu_f32, x, constants, target, dataflow)
+    return flat(x.scalar[x.shape], gelu_f32, x, constants, target, dataflow)

@@ -20,12 +20,19 @@ SLACK = 64
 
 @dataclass(frozen=True)
 class Buffer:
-    """An array between two kernels: zero or `fill` everywhere at first, 64 bytes of slack after."""
+    """An array between two kernels: zero or `fill` everywhere at first, 64 bytes of slack after.
+
+    of, border  where it is nothing but an input with a border of `fill`: that input, and (before,
+                after) of each axis. Whoever owns the memory may let the input lie in it from the
+                start, and leave out the step that copies it.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
     fill: float = 0
+    of: str = ""
+    border: tuple[tuple[int, int], ...] = ()
 
     def make(self) -> np.ndarray:
         return filled(self.shape, self.dtype, self.fill)

@@ -8,6 +8,7 @@ tensors. Knows no layer.
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -52,13 +53,17 @@ class Op:
         inputs: int,
     ) -> None:
         self.name: str = getattr(plan, "__name__", "op")
-        self._plan, self._shape, self._inputs = plan, shape, inputs
+        self._plan, self._shape = plan, shape
         self._signature = inspect.signature(plan)
-        self._names = tuple(
-            p.name
+        positional = [
+            p
             for p in self._signature.parameters.values()
             if p.kind is not inspect.Parameter.KEYWORD_ONLY
-        )
+        ]
+        self._names = tuple(p.name for p in positional)
+        # `*xs`: any number of operands, all of them inputs.
+        self._many = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in positional)
+        self._inputs = sys.maxsize if self._many else inputs
         self._ready: dict[Any, Ready] = {}
         self._lock = threading.Lock()
         update_wrapper(self, plan)
@@ -79,15 +84,14 @@ class Op:
         """
         operands, options = self._bound(operands, options)
         arrays = tuple(np.asarray(a) for a in operands[: self._inputs])
-        for name, a in (*zip(self._names, arrays, strict=False), ("out", out)):
+        names = self._named(len(operands))
+        for name, a in (*zip(names, arrays, strict=False), ("out", out)):
             if not a.flags.c_contiguous:
                 raise OperandError(
                     f"{self.name}: {name} does not lie in C order; a bound buffer must. Copy it "
                     "first."
                 )
-        return Ready(self.name, self._names, self._planned(operands, options, True)).bind(
-            arrays, out
-        )
+        return Ready(self.name, names, self._planned(operands, options, True)).bind(arrays, out)
 
     def shape(self, *operands: Any, **options: Any) -> OperandType:
         """The operand type of the result, by the op's shape rule; no kernel is made.
@@ -97,6 +101,19 @@ class Op:
         """
         operands, options = self._bound(operands, options)
         return self._shape(*(None if a is None else described(a) for a in operands), **options)
+
+    def layer(self, *operands: Any, **options: Any) -> Layer:
+        """What a call would run, as data: for operand types of the inputs, and packed weights.
+
+        Raises OperandError where the call would.
+        """
+        operands, options = self._bound(operands, options)
+        return self._planned(operands, options, False)
+
+    @property
+    def inputs(self) -> int:
+        """How many of the operands, counted from the first, are inputs; the others are weights."""
+        return self._inputs
 
     @property
     def reference(self) -> Callable[..., Any]:
@@ -124,7 +141,13 @@ class Op:
         given.apply_defaults()
         found = dict(given.arguments)
         first = tuple(found.pop(n) for n in self._names)
+        if self._many:
+            (first,) = first
         return first, {k: found[k] for k in options if k in found}
+
+    def _named(self, count: int) -> tuple[str, ...]:
+        """The names of `count` operands: the parameters', or xs0, xs1, ... of `*xs`."""
+        return tuple(f"{self._names[0]}{i}" for i in range(count)) if self._many else self._names
 
     def _first(self, operands: Any, options: dict[str, Any], out: Any) -> Any:
         """A call that is not prepared yet, or whose weights are arrays."""
@@ -135,7 +158,8 @@ class Op:
                 )
         given = operands, options
         operands, options = self._bound(operands, options)
-        ready = Ready(self.name, self._names, self._planned(operands, options, False))
+        names = self._named(len(operands))
+        ready = Ready(self.name, names, self._planned(operands, options, False))
         for keyed in (given, (operands, options)):
             try:
                 key = _key(keyed[0], self._inputs, keyed[1])
@@ -149,15 +173,15 @@ class Op:
 
     def _planned(self, operands: Any, options: dict[str, Any], fixed: bool) -> Layer:
         """The layer for operands: inputs stand for their types, weights are packed."""
-        n = self._inputs
+        n, names = self._inputs, self._named(len(operands))
         inputs = [described(a, fixed) for a in operands[:n]]
         weights = [None if a is None else pack(a) for a in operands[n:]]
-        for name, a in zip(self._names, (*operands[:n], *weights), strict=True):
-            if isinstance(a, PackedOperand) and (name in self._names[:n] or a.csr is not None):
+        for name, a in zip(names, (*operands[:n], *weights), strict=True):
+            if isinstance(a, PackedOperand) and (name in names[:n] or a.csr is not None):
                 what = "compressed" if a.csr is not None else "packed"
                 raise OperandError(
                     f"{self.name}: {name}={a.type} is {what}; this operand is a dense array"
-                    f"{'' if name in self._names[:n] else ', packed or not'}. Pass the array."
+                    f"{'' if name in names[:n] else ', packed or not'}. Pass the array."
                 )
         self._shape(*inputs, *(None if a is None else a.type for a in weights), **options)
         return self._plan(*inputs, *weights, **options)
@@ -166,9 +190,9 @@ class Op:
 def op(shape: Callable[..., OperandType], inputs: int = 1) -> Callable[[Callable[..., Layer]], Op]:
     """Make an Op of a function that describes a layer.
 
-    The function takes the operand types of the first `inputs` operands, the packed others (or
-    None), and the options; `shape` takes the same with operand types only, and raises OperandError
-    for what the layer refuses.
+    The function takes the operand types of the first `inputs` operands (of all, if it takes `*xs`),
+    the packed others (or None), and the options; `shape` takes the same with operand types only,
+    and raises OperandError for what the layer refuses.
     """
     return lambda plan: Op(plan, shape, inputs)
 
@@ -180,6 +204,9 @@ def _key(operands: Any, inputs: int, options: Mapping[str, Any]) -> tuple[Any, .
     weights = [
         a if type(a) is PackedOperand or a is None else _content(a) for a in operands[inputs:]
     ]
+    for a in operands[:inputs]:
+        if type(a) is not np.ndarray and hasattr(a, "__simdflow_op__"):
+            raise TypeError("a symbolic tensor has the shape and type of an array, and is none")
     if inputs == 1:
         x = operands[0]
         return (x.shape, x.dtype, *weights, *options, *options.values())

@@ -59,7 +59,9 @@ def avg_pool_f32(
     x, count, out, *, kernel_h=2, kernel_w=2, stride_h=1, stride_w=1, dilation_h=1, dilation_w=1,
     lowest=0.0, highest=0.0, clipped=0
 ):  # fmt: skip
-    """out[n,oh,ow,c] = (sum over kh,kw of the window's elements) / count[oh,ow], clipped."""
+    """out[n,oh,ow,c] = (sum over kh,kw of the window's elements) / count[oh,ow], clipped; NaN stays
+    NaN.
+    """
     for n, oh, ow, c in sf.grid(out.shape):
         acc = f32(0)
         for kh, kw in sf.reduce(kernel_h, kernel_w):
@@ -67,7 +69,8 @@ def avg_pool_f32(
             column = ow * stride_w + kw * dilation_w
             acc += x[n, row, column, c]
         v = acc / count[oh, ow]
-        out[n, oh, ow, c] = sf.clip(v, lowest, highest) if clipped else v
+        least = lowest if v < lowest else v
+        out[n, oh, ow, c] = (highest if least > highest else least) if clipped else v
 
 
 def _mean_8_bits(to: Scalar) -> Kernel:
@@ -113,11 +116,16 @@ def _pooled(
     rank(name, "x", x, "n, h, w, c")
     typed(name, "x", x, TYPES)
     nonempty(name, "x", x)
-    if checked_activation(name, activation) is not None and x.scalar != f32:
+    activated = checked_activation(name, activation) is not None
+    if x.scalar == f32 and y_q is not None:
+        raise OperandError(
+            f"{name}: y_q={y_q!r} does not go with x=f32, which has no quantization. Remove it."
+        )
+    if x.scalar != f32 and (activated or y_q is not None):
         if not isinstance(y_q, Quantization):
             raise OperandError(
-                f"{name}: activation={activation!r} of {x.scalar} needs y_q, the quantization of x "
-                "and the result. Give it, or no activation."
+                f"{name}: y_q={y_q!r} is not a Quantization; activation={activation!r} of "
+                f"{x.scalar} needs that of x and the result. Give it, or no activation."
             )
         checked_zero_point(name, "y_q", y_q, x.scalar)
     size = window_size(name, kernel)
@@ -179,9 +187,10 @@ def max_pool2d(
     """out[n,oh,ow,c] = max of the window's elements that lie inside `x` [n, h, w, c], f32, u8 or
     i8.
 
-    `kernel` is the window, `stride` by default the same. Numbers win over NaN. Integers keep scale
-    and zero point; an `activation` of theirs needs them as `y_q`. Raises OperandError for other
-    ranks and types, and a window that can lie outside the input.
+    `kernel` is the window, `stride` by default the same. Numbers win over NaN, as in TensorFlow
+    Lite's and onnxruntime's pools; a window of NaN alone gives -inf. Integers keep scale and zero
+    point; an `activation` of theirs needs them as `y_q`. Raises OperandError for other ranks and
+    types, and a window that can lie outside the input.
     """
     at = _pooled("max_pool2d", x, kernel, stride, padding, dilation, activation, y_q)
     border = source("max_pool2d", "x", x, at.pads, x.scalar.low, target)
@@ -217,11 +226,6 @@ def _avg_shape(
     dataflow: Any = None,
 ) -> OperandType:
     at = _pooled("avg_pool2d", x, kernel, stride, padding, 1, activation, y_q)
-    if x.scalar != f32 and count_include_pad:
-        raise OperandError(
-            "avg_pool2d: count_include_pad=True is for f32; a quantized mean counts what lies "
-            "inside the input. Pad x with its zero point instead."
-        )
     if at.kernel[0] * at.kernel[1] > LARGEST_WINDOW:
         raise OperandError(
             f"avg_pool2d: kernel={at.kernel} has more than {LARGEST_WINDOW} elements, the most "
@@ -246,8 +250,8 @@ def avg_pool2d(
     """out[n,oh,ow,c] = sum of the window's elements inside `x` [n, h, w, c] / how many they are.
 
     f32, or u8 and i8 rounded half away from zero (TensorFlow Lite's rule; scale and zero point
-    stay). With `count_include_pad` (f32) the border counts too. Options and errors are those of
-    `max_pool2d`.
+    stay). With `count_include_pad` the border counts too, as zeros: of integers it holds the zero
+    point of `y_q`, or 0 without one. Options and errors are those of `max_pool2d`.
     """
     options: dict[str, Any] = {
         "kernel": kernel,
@@ -257,7 +261,8 @@ def avg_pool2d(
     }
     out = _avg_shape(x, **options, count_include_pad=count_include_pad, y_q=y_q)
     at = _pooled("avg_pool2d", x, kernel, stride, padding, 1, activation, y_q)
-    border = source("avg_pool2d", "x", x, at.pads, 0, target)
+    zero = y_q.zero_point if count_include_pad and y_q is not None else 0
+    border = source("avg_pool2d", "x", x, at.pads, zero, target)
     down = _counts(x.shape[1], at, 0, count_include_pad)
     count = np.outer(down, _counts(x.shape[2], at, 1, count_include_pad)).astype(np.float32)
     tables = {"count": count}

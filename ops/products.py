@@ -36,7 +36,7 @@ def product_f32(
 ):  # fmt: skip
     """out[n,oh,ow,oc] = clip(start[oc] + sum over kh,kw,ic of
     x[n, oh*stride_h + kh*dilation_h, ow*stride_w + kw*dilation_w, oc // group * c + ic] *
-    w[kh,kw,ic,oc], lowest, highest), c = w.shape[2]; all f32.
+    w[kh,kw,ic,oc], lowest, highest), c = w.shape[2]; all f32, NaN stays NaN.
     """
     for n, oh, ow, oc in sf.grid(out.shape):
         acc = f32(start[oc])
@@ -44,7 +44,8 @@ def product_f32(
             row = oh * stride_h + kh * dilation_h
             column = ow * stride_w + kw * dilation_w
             acc += x[n, row, column, oc // group * w.shape[2] + ic] * w[kh, kw, ic, oc]
-        out[n, oh, ow, oc] = sf.clip(acc, lowest, highest) if clipped else acc
+        least = lowest if acc < lowest else acc
+        out[n, oh, ow, oc] = (highest if least > highest else least) if clipped else acc
 
 
 @kernel
@@ -68,13 +69,13 @@ def requantizing(to: Scalar) -> dict[str, Kernel]:
     @kernel
     def product_float(
         x, w, start, scale, out, *, stride_h=1, stride_w=1, dilation_h=1, dilation_w=1, group=1,
-        zero_point=0, lowest=0.0, highest=255.0, clipped=0, capped=1
+        zero_point=0, lowest=0, highest=255, clipped=0, capped=0
     ):  # fmt: skip
-        """out = min(round(f32(acc) * scale[oc]), highest) + zero_point, saturated: XNNPACK.
+        """out = clip(round(f32(acc) * scale[oc]) + zero_point, lowest, highest): XNNPACK.
 
-        Where `highest` is the type's own end, the saturation alone does it (capped=0), and a scale
-        known to be below 1 spares the check that the rounded value fits i32. Both together: 31.4
-        against 29.2 us for a 1x1 layer of 56x56x64 on one Zen 5 core.
+        The bounds are whole, so that clipping after the rounding is clipping before it, and takes
+        one instruction for four vectors. A scale known to be below 1 spares the check that the
+        rounded value fits i32.
         """
         for n, oh, ow, oc in sf.grid(out.shape):
             acc = i32(start[oc], wrap=True)
@@ -82,28 +83,27 @@ def requantizing(to: Scalar) -> dict[str, Kernel]:
                 row = oh * stride_h + kh * dilation_h
                 column = ow * stride_w + kw * dilation_w
                 acc += x[n, row, column, oc // group * w.shape[2] + ic] * w[kh, kw, ic, oc]
-            v = f32(acc) * scale[oc]
-            v = sf.min(v, highest) if capped else v
-            v = sf.max(v, lowest) if clipped else v
-            q = i32(sf.round(v), saturate=True)
-            out[n, oh, ow, oc] = to(q + zero_point, saturate=True)
+            q = i32(sf.round(f32(acc) * scale[oc]), saturate=True)
+            y = to(q + zero_point, saturate=True)
+            y = sf.max(y, lowest) if clipped else y
+            out[n, oh, ow, oc] = sf.min(y, highest) if capped else y
 
     @kernel
     def product_onnx(
         x, w, start, scale, step, out, *, stride_h=1, stride_w=1, dilation_h=1, dilation_w=1,
-        group=1, zero_point=0, lowest=0.0, highest=255.0, clipped=0
+        group=1, zero_point=0, lowest=0, highest=255, clipped=0, capped=0
     ):  # fmt: skip
-        """out = min(round(f32(acc) * scale[oc] / step[oc]), highest) + zero_point, saturated."""
+        """out = clip(round(f32(acc) * scale[oc] / step[oc]) + zero_point, lowest, highest)."""
         for n, oh, ow, oc in sf.grid(out.shape):
             acc = i32(start[oc], wrap=True)
             for kh, kw, ic in sf.reduce(w.shape[:3]):
                 row = oh * stride_h + kh * dilation_h
                 column = ow * stride_w + kw * dilation_w
                 acc += x[n, row, column, oc // group * w.shape[2] + ic] * w[kh, kw, ic, oc]
-            v = sf.min(f32(acc) * scale[oc] / step[oc], highest)
-            v = sf.max(v, lowest) if clipped else v
-            q = i32(sf.round(v), saturate=True)
-            out[n, oh, ow, oc] = to(q + zero_point, saturate=True)
+            q = i32(sf.round(f32(acc) * scale[oc] / step[oc]), saturate=True)
+            y = to(q + zero_point, saturate=True)
+            y = sf.max(y, lowest) if clipped else y
+            out[n, oh, ow, oc] = sf.min(y, highest) if capped else y
 
     @kernel
     def product_fixed(
@@ -203,14 +203,8 @@ def finishing(
             return Finish(nest, (spread(real, channels),), limits)
         arrays = tuple(spread(a, channels) for a in fixed(real))
         return Finish(nest, arrays, limits)
-    limits = {
-        "zero_point": zero_point,
-        "lowest": float(low - zero_point),
-        "highest": float(high - zero_point),
-        "clipped": int(low > to.low),
-    }
+    limits |= {"clipped": int(low > to.low), "capped": int(high < to.high)}
     if rounding == "float":
-        limits["capped"] = int(high < to.high)
         return Finish(nest, (spread(factors(x, w, y), channels),), limits)
     scale = spread(x.single * w.scales, channels)
     return Finish(nest, (scale, spread(y.single, channels)), limits)

@@ -19,11 +19,16 @@ Rule = Callable[[int, Quantization, Quantization], int]
 """(x - zero point of x, quantization of x, of y) -> y before the clamp to its type."""
 
 
-def table(kind: Scalar, rule: Rule, x: Quantization, y: Quantization) -> np.ndarray:
-    """[256] of the type: the rule's result for each value, lowest first, clamped to the type."""
-    low, high = int(kind.low), int(kind.high)
-    values = (rule(q - x.zero_point, x, y) for q in range(low, high + 1))
-    return np.array([min(max(v, low), high) for v in values], kind.dtype)
+def table(
+    kind: Scalar, rule: Rule, x: Quantization, y: Quantization, to: Scalar | None = None
+) -> np.ndarray:
+    """[256] of the type `to` (by default `kind`): the rule's result for each value of `kind`,
+    lowest first, clamped to the type.
+    """
+    to = to or kind
+    low, high = int(to.low), int(to.high)
+    values = (rule(q - x.zero_point, x, y) for q in range(int(kind.low), int(kind.high) + 1))
+    return np.array([min(max(v, low), high) for v in values], to.dtype)
 
 
 def _away(value: float) -> int:
@@ -92,19 +97,14 @@ def rescaled(low: float, high: float) -> Rule:
     return rule
 
 
-def leaky(slope: float, rounding: str) -> Rule:
-    """x * s_x / s_y, times `slope` below zero: in 8 fraction bits ("float") or by `scaled`."""
+def leaky(slope: float) -> Rule:
+    """x * s_x / s_y, times `slope` below zero, by `scaled`: TensorFlow Lite's rule."""
 
     def rule(centred: int, x: Quantization, y: Quantization) -> int:
-        if rounding == "tflite":
-            value = float(x.single) / float(y.single)
-            if centred < 0:
-                value = float(x.single) * float(np.float32(slope)) / float(y.single)
-            return scaled(centred, ratio(value)) + y.zero_point
-        single = x.single / y.single
+        value = float(x.single) / float(y.single)
         if centred < 0:
-            single = single * np.float32(slope)
-        return ((centred * round(float(single) * 256) + 128) >> 8) + y.zero_point
+            value = float(x.single) * float(np.float32(slope)) / float(y.single)
+        return scaled(centred, ratio(value)) + y.zero_point
 
     return rule
 

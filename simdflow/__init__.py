@@ -66,6 +66,15 @@ if TYPE_CHECKING:
     from . import cache, ops, testing
     from .compiled import CompiledKernel
     from .dataflows import dataflows
+    from .frontends.load import from_file, load
+    from .frontends.onnx import from_onnx
+    from .frontends.tflite_graph import from_tflite
+    from .graph.compare import compare
+    from .graph.compile import compile
+    from .graph.graph import Graph
+    from .graph.model import Model
+    from .graph.quantize import quantize
+    from .graph.trace import trace
     from .kernel import Kernel, kernel
     from .operands import Bits, PackedOperand, pack, pack_bits
     from .targets import Target, host_targets, target
@@ -85,6 +94,16 @@ _LAZY = {
     "host_targets": "targets",
     "Target": "targets",
     "dataflows": "dataflows",
+    "trace": "graph.trace",
+    "quantize": "graph.quantize",
+    "compare": "graph.compare",
+    "compile": "graph.compile",
+    "Graph": "graph.graph",
+    "Model": "graph.model",
+    "load": "frontends.load",
+    "from_file": "frontends.load",
+    "from_onnx": "frontends.onnx",
+    "from_tflite": "frontends.tflite_graph",
     "cache": "",
     "ops": "",
     "testing": "",
@@ -96,9 +115,11 @@ __all__ = [
     "CompiledKernel",
     "Dataflow",
     "DataflowError",
+    "Graph",
     "Kernel",
     "KernelError",
     "LoopNest",
+    "Model",
     "ModelError",
     "OperandError",
     "OperandType",
@@ -113,12 +134,17 @@ __all__ = [
     "cache",
     "ceil",
     "clip",
+    "compare",
+    "compile",
     "dataflows",
     "erf",
     "exp",
     "f32",
     "f64",
     "floor",
+    "from_file",
+    "from_onnx",
+    "from_tflite",
     "grid",
     "host_targets",
     "i8",
@@ -126,6 +152,7 @@ __all__ = [
     "i32",
     "i64",
     "kernel",
+    "load",
     "log",
     "max",
     "min",
@@ -133,6 +160,7 @@ __all__ = [
     "ops",
     "pack",
     "pack_bits",
+    "quantize",
     "reduce",
     "round",
     "rsqrt",
@@ -142,6 +170,7 @@ __all__ = [
     "tanh",
     "target",
     "testing",
+    "trace",
     "u8",
     "u16",
     "u32",

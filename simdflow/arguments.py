@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiler.artifact import stored_dtype, stored_shape
+from .compiler.artifact import stored_dtype
 from .compiler.packing import Packing
 from .compiler.program import Memory
 from .dsl.errors import OperandError
@@ -51,7 +51,7 @@ def plain(a: Operand) -> Any:
 
 def fresh(kind: OperandType) -> Any:
     """A new output of an operand type, not initialized: an array, or Bits."""
-    stored = np.empty(stored_shape(kind), stored_dtype(kind))
+    stored = np.empty(kind.stored, stored_dtype(kind))
     return Bits(stored, kind.shape) if kind.scalar.kind == "b" else stored
 
 
@@ -78,16 +78,16 @@ def checked_inputs(
         if want.border and (have.scalar, have.shape) == (want.scalar, inside(want)):
             named[n] = a = _bordered(a, want)
             have = operand_type(a)
-        if (have.scalar, have.shape) != (want.scalar, want.shape):
+        if (have.scalar, have.shape) != (want.scalar, want.memory):
             raise OperandError(
                 f"{kernel}: {n} is {have.scalar}[{', '.join(map(str, have.shape))}]; compiled for "
-                f"{want.scalar}[{', '.join(map(str, want.shape))}]. Specialize the kernel for it."
+                f"{want.scalar}[{', '.join(map(str, want.memory))}]. Specialize the kernel for it."
             )
         values = a.array if isinstance(a, PackedOperand) else a
         if isinstance(a, PackedOperand) and want.low <= have.low and have.high <= want.high:
             continue  # checked when it was packed
         if isinstance(values, np.ndarray):
-            check_range(kernel, n, values, want)
+            check_range(kernel, n, values[want.inside] if want.frame else values, want)
         elif isinstance(a, PackedOperand) and a.csr is not None:
             check_range(kernel, n, a.csr["data"], want)
     return named
@@ -113,7 +113,7 @@ def checked_out(
     Raises OperandError if it is no writeable array of the type, or shares memory with an input.
     """
     have = out.words if isinstance(out, Bits) else out
-    dtype, shape = stored_dtype(kind), stored_shape(kind)
+    dtype, shape = stored_dtype(kind), kind.stored
     if not isinstance(have, np.ndarray) or have.dtype != dtype or have.shape != shape:
         shown = (
             f"{have.dtype}{list(have.shape)}"

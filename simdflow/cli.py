@@ -73,12 +73,13 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser(
         "run",
-        help="run a .tflite network on real inputs, layer after layer",
-        description="Runs a .tflite network layer after layer and prints the top results and the "
-        "time of each layer. Arrays of the model's own type go in as they are; other numbers are "
-        "real values, which a quantized model's scale and zero point turn into its type.",
+        help="run a .tflite or .onnx network on real inputs",
+        description="Compiles a network, or takes it from the cache, runs it, and prints the top "
+        "results and the time of each layer. Arrays of the model's own type go in as they are; "
+        "other numbers are real values, which a quantized model's scale and zero point turn into "
+        "its type.",
     )
-    run.add_argument("model", metavar="MODEL.tflite", type=Path)
+    run.add_argument("model", metavar="MODEL", type=Path)
     run.add_argument("--input", required=True, type=Path, metavar="X", help=".npy or .npz file")
     run.add_argument("--key", help="array in a .npz (default: x, or the only one)")
     run.add_argument("--scale", type=float, default=1.0, help="multiply real values by this first")
@@ -93,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         help="float: as LiteRT computes by default; tflite: as its reference kernels do",
     )
     run.add_argument("--target", help="compile for this target (default: the best)")
+    run.add_argument("--threads", type=_positive, default=1, help="threads of a call (1)")
+    run.add_argument("--trace", type=Path, help="write the times as a trace for Perfetto")
     run.set_defaults(action=_run)
 
     info = commands.add_parser("info", help="the CPU, its targets, its measured peaks, the cache")
@@ -133,23 +136,20 @@ def _positive(text: str) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    from .frontends import layerwise, report, samples, tflite, tflite_layers
+    from .frontends import report, samples
+    from .frontends.load import load
 
-    if given.model.suffix != ".tflite":
-        raise ModelError(
-            f"run: model={str(given.model)!r} has suffix {given.model.suffix!r}; .tflite is "
-            "supported. Convert the model"
-        )
-    model = tflite.read(given.model)
-    network = tflite_layers.prepare(model, given.model.name, given.target, given.rounding)
+    options = {"rounding": given.rounding} if given.model.suffix == ".tflite" else {}
+    model = load(given.model, threads=given.threads, target=given.target, **options)
     data = samples.arrays(given.input)
     chosen = samples.chosen(data, given.key, "x", given.input)
-    values = samples.inputs(chosen[: given.count], network, given.scale)
-    outputs = layerwise.outputs(network, values.inputs)
-    print(report.heading(network))
+    values = samples.inputs(chosen[: given.count], model, given.scale)
+    found = model.predict(values.inputs)
+    outputs = found[0] if isinstance(found, tuple) else found
+    print(report.heading(model))
     print(values.note)
     print()
-    print(report.results(network, outputs, data.get("y"), given.top))
+    print(report.results(model, outputs, data.get("y"), given.top))
     wrong = ""
     if given.golden:
         golden = samples.chosen(
@@ -158,7 +158,10 @@ def _run(given: argparse.Namespace) -> None:
         wrong = report.difference(outputs, golden)
         print(f"{given.golden.name}: {wrong or f'the same bits on {len(outputs)} inputs'}")
     print()
-    print(report.layer_table(network, layerwise.timings(network, values.inputs[0])))
+    profile = model.profile(values.inputs[: model.inputs[0].type.shape[0]])
+    print(profile)
+    if given.trace:
+        profile.trace(given.trace)
     if wrong and outputs.dtype.kind != "f":
         raise ModelError(f"run: golden={given.golden} is not matched: {wrong}")
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import Operand, checked_inputs, checked_out, fresh, native_arrays, plain
-from .compiler.artifact import Artifact, stored_dtype, stored_shape
+from .compiler.artifact import Artifact, stored_dtype
 from .compiler.call import Slot, bound, caller, conform
 from .compiler.native import Function, link
 from .compiler.packing import aligned
@@ -42,6 +42,11 @@ class CompiledKernel:
         self.target = request.target
         self._local = threading.local()
         self._lock = threading.Lock()
+
+    @property
+    def request(self) -> Request:
+        """What this kernel is made from."""
+        return self._request
 
     # The stages, each made when it is first looked at. A kernel from the cache needs none of them,
     # so their code is not even imported.
@@ -107,15 +112,33 @@ class CompiledKernel:
     # Calling.
 
     @cached_property
-    def _native(self) -> tuple[Artifact, Function]:
+    def _built(self) -> tuple[Artifact, bytes]:
         with self._lock:
             found = stored(self._request)
             if found is None:
                 from .compiler.compile import compile_request
 
                 found = compile_request(self._stages)
-            artifact, code = found
-            return artifact, link(code, [artifact.symbol]).function(artifact.symbol)
+            return found
+
+    def adopt(self, artifact: Artifact, code: bytes) -> None:
+        """Take over what was compiled for this very request elsewhere."""
+        self.__dict__.setdefault("_built", (artifact, code))
+
+    @cached_property
+    def _native(self) -> tuple[Artifact, Function]:
+        artifact, code = self._built
+        return artifact, link(code, [artifact.symbol]).function(artifact.symbol)
+
+    @property
+    def artifact(self) -> Artifact:
+        """The native interface: memories, packings, the parallel axis."""
+        return self._built[0]
+
+    @property
+    def object(self) -> bytes:
+        """The object code, from the cache or freshly compiled."""
+        return self._built[1]
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -146,7 +169,7 @@ class CompiledKernel:
         simple = [m.role in ("in", "out", "packed", "sums") for m in artifact.memories]
         order = [m.operand for m in artifact.memories if m.role != "sums"]
         straight = all(simple) and order == [*self._inputs, self._out]
-        return stored_shape(kind), stored_dtype(kind), kind.scalar.kind == "b", straight
+        return kind.stored, stored_dtype(kind), kind.scalar.kind == "b", straight
 
     @cached_property
     def _promised(self) -> frozenset[str]:
@@ -162,9 +185,9 @@ class CompiledKernel:
     def _slot(self, m: Memory) -> Slot:
         dtype = np.dtype("u1") if m.scalar.kind == "b" else m.scalar.dtype
         if m.role == "in":
-            return Slot(stored_shape(self._types[m.operand]), dtype)
+            return Slot(self._types[m.operand].stored, dtype)
         if m.role == "out":
-            return Slot(stored_shape(self._native[0].out_type), dtype, written=True)
+            return Slot(self._native[0].out_type.stored, dtype, written=True)
         return Slot((m.size,), dtype, written=m.role == "scratch")
 
     def __call__(self, *operands: Operand, out: Operand = None) -> Any:

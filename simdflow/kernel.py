@@ -30,7 +30,8 @@ class Kernel:
     """A loop nest with a name. Call it with arrays, or `specialize` it for operand types.
 
     `kernel(x, w, stride=2)`: inputs in parameter order, constants by keyword; returns the output,
-    or fills `out=`. `target=` and `dataflow=` choose the CPU and the dataflow.
+    or fills `out=`. `target=` and `dataflow=` choose the CPU and the dataflow. A symbolic operand
+    gets the call, as in `ops.op.Op`.
     """
 
     def __init__(self, function: Callable[..., None], dataflow: Dataflow | None = None) -> None:
@@ -117,6 +118,9 @@ class Kernel:
         except (AttributeError, TypeError):
             key, made = None, None
         if made is None:
+            for a in operands:
+                if hasattr(a, "__simdflow_op__"):
+                    return a.__simdflow_op__(self, operands, constants)
             made = self._for(operands, constants, dataflow, target)
             if key is not None:
                 self._quick[key] = made
@@ -139,6 +143,20 @@ class Kernel:
             )
         return self._specialized(types, constants, flow, choice)
 
+    def shape(self, *operands: Operand | OperandType, **constants: Any) -> OperandType:
+        """The operand type of the result, for operands or operand types; nothing is compiled.
+
+        Raises OperandError and KernelError where `specialize` would.
+        """
+        from .compiler.bind import bind
+
+        check_count(self.name, self._inputs, operands)
+        types = {
+            n: a if isinstance(a, OperandType) else operand_type(a)
+            for n, a in zip(self._inputs, operands, strict=True)
+        }
+        return bind(self.nest, types, constants).type_of(self.nest.out.name)
+
     def interpret(self, *operands: Operand, out: Operand = None, **constants: Any) -> Any:
         """Run the body as Python, value by value, exactly; the oracle of every compiled form."""
         types = {n: operand_type(a) for n, a in zip(self._inputs, operands, strict=True)}
@@ -155,6 +173,9 @@ class Kernel:
         }
         interpret(self.function, arrays, dict(nest.constants), bits)
         return result
+
+    def __reduce__(self) -> str:
+        return str(self.function.__qualname__)  # pickled by its name, as a function is
 
     def __repr__(self) -> str:
         return f"<kernel {self.name}>"

@@ -25,7 +25,7 @@ FLOATS = ("f32", "f64")
 
 def without(chosen: Target) -> Iterator[Target]:
     """The same target on a CPU that lacks its optional instructions: they run here as well."""
-    has = host_features() - {"avx512vnni", "avx512vpopcntdq", "avxvnni"}
+    has = host_features() - {"avx512vnni", "avx512vpopcntdq", "avx512vbmi", "avxvnni"}
     if chosen.name == "avx512":
         features = chosen.features
         for gone in host_features() - has:
@@ -76,6 +76,11 @@ def lane_by_lane(chosen: Target) -> Iterator[Use]:
             yield Use("const", vec, (-1.5 if is_float(scalar) else 77,))
     for vec in vectors(chosen, "u8"):
         yield Use("flip", vec, (Vec("i8", vec.lanes),))
+        if vec.lanes >= 16:
+            yield Use("unweave", vec, (vec,))
+            yield Use("join", vec, (vec, vec.lanes // 4, *(vec.lanes // 8,) * 4))
+            for half, size in ((0, 1), (1, 1), (0, 2), (1, 2)):
+                yield Use("zip", vec, (vec, vec, half, size))
 
 
 def conversions(chosen: Target) -> Iterator[Use]:
@@ -132,6 +137,10 @@ def memory_rows(chosen: Target) -> Iterator[Use]:
             for valid in {half, vec.lanes - 1} - {0}:
                 yield Use("load", vec, (here, valid))
                 yield Use("store", vec, (here, vec, valid))
+            for first in {half} - {vec.lanes}:
+                yield Use("store", vec, (here, vec, vec.lanes - first, first))
+            for places in ((0, 16), (8, 0, 8, 4)) if vec.lanes >= 4 else ():
+                yield Use("pieces", vec, (here, *places))
             for stride in (2, 5):
                 yield Use("scatter", vec, (here, vec, stride, half))
             yield Use("gather", vec, (here, 1, 3, 1, half, 1))

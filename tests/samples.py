@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from sample_indices import bags, embedded
 from sample_kernels import (
     Array,
     add_saturated,
@@ -174,6 +175,16 @@ SAMPLES: tuple[Sample, ...] = (
         upsample,
         lambda x, factor: x.repeat(factor, axis=1).repeat(factor, axis=2),
         {"x": [sf.f32, sf.u8], "factor": [2, 3]},
+    ),
+    Sample(
+        embedded,
+        lambda table, ids, bias: table[ids] + bias,
+        {"table": sf.f32, "ids": [sf.i64.range(0, 8), sf.u8.range(2, 9)], "bias": sf.f32},
+    ),
+    Sample(
+        bags,
+        lambda table, ids: table.astype(int)[ids.astype(int) * 2 + 1].sum(axis=1),
+        {"table": I8, "ids": [sf.i32.range(0, 8), sf.i16.range(3, 5)]},
     ),
     Sample(sparse_rows, lambda w, x: product(x, w.T), {"w": sf.i8, "x": I8}),
 )

@@ -66,6 +66,7 @@ LINK_HOSTS = {
     "keepachangelog.com",
     "semver.org",
     "www.apache.org",
+    "www.w3.org",
 }
 TEXT_SUFFIXES = {".cfg", ".in", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 

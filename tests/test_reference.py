@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from simdflow.ops import reference as ref
 
 OPS = dict(np.load(Path(__file__).with_name("golden") / "litert_ops.npz"))
 ROUNDINGS = {"auto": "float", "ref": "tflite"}
+ABY = ("a_q", "b_q", "y_q")
 I8 = hnp.from_dtype(np.dtype(np.int8))
 
 
@@ -285,7 +287,15 @@ def _answer(name: str, kernels: str) -> Any:
     if op == "relu6":
         bounds = ref.activation_bounds("relu6", *quants[1], rounding="tflite")
         return ref.rescale(x, *quants, *bounds, rounding="tflite")
+    if op == "sub":  # as the op: it also says which rule far scales take
+        given = {
+            k: SimpleNamespace(scale=q[0], zero_point=q[1])
+            for k, q in zip(ABY, quants, strict=True)
+        }
+        activation = "relu" if case["relu"] else None
+        return ref.call("sub", x, case["x1"], **given, activation=activation, rounding=rounding)
     evaluate: dict[str, Callable[[], Any]] = {
+        "quantize": lambda: ref.quantize(x, *quants[0], rounding=rounding),
         "add": lambda: ref.quantized_add(x, case["x1"], *quants, rounding=rounding),
         "mul": lambda: ref.quantized_mul(x, case["x1"], *quants, rounding=rounding),
         "mean": lambda: ref.quantized_global_avg_pool2d(x, *quants, rounding=rounding),

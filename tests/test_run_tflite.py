@@ -1,4 +1,4 @@
-"""Whole networks: a .tflite file run layer after layer gives the bits of its reference.
+"""Whole networks: a .tflite file, compiled as one function, gives the bits of its reference.
 
 A small network made here is compared with the numpy references; the sample networks, where they
 are present, with outputs stored from LiteRT. The layers themselves are tested in test_ops_*.
@@ -6,6 +6,7 @@ are present, with outputs stored from LiteRT. The layers themselves are tested i
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 
 import simdflow as sf
 from simdflow.cli import main
-from simdflow.dsl.errors import ModelError, OperandError
-from simdflow.frontends import layerwise, samples, tflite, tflite_layers
+from simdflow.dsl.errors import OperandError
+from simdflow.frontends import samples, tflite
+from simdflow.graph.model import Model
 
 pytest.importorskip("tflite", reason="reading .tflite files needs simdflow[tflite]")
 
@@ -22,7 +24,7 @@ import tflite_numpy
 from tflite_file import FileOperator, FileTensor, write
 
 CONV, DEPTHWISE, ADD, AVERAGE, DENSE, SOFTMAX = 3, 4, 0, 1, 9, 25
-RESHAPE, ABS, SUB = 22, 101, 41
+RESHAPE = 22
 RELU = {"FusedActivationFunction": 1}
 
 
@@ -76,61 +78,37 @@ def residual_network(seed: int = 0) -> bytes:
     return write(tensors, operators, (0,), (14,))
 
 
+def compiled(content: bytes, rounding: str = "float", **options: object) -> Model:
+    return sf.compile(sf.from_tflite(content, rounding=rounding), **options)
+
+
 @pytest.mark.parametrize("rounding", ["float", "tflite"])
 @pytest.mark.parametrize("target", [t.name for t in sf.host_targets()])
 def test_a_small_network_has_the_bits_of_the_references(target: str, rounding: str) -> None:
-    model = tflite.parse(residual_network())
-    network = tflite_layers.prepare(model, "small", target, rounding)
+    network = compiled(residual_network(), rounding, target=target)
     rng = np.random.default_rng(1)
     x = rng.integers(-128, 128, (6, 9, 7, 3)).astype(np.int8)
     x[0], x[1] = 127, -128
     kept = x.copy()
-    found = layerwise.outputs(network, x)
-    (expected,) = tflite_numpy.run(model, x, rounding)
+    found = network.predict(x)
+    (expected,) = tflite_numpy.run(tflite.parse(residual_network()), x, rounding)
     assert np.array_equal(found, expected)
     assert np.array_equal(x, kept)
     assert len(np.unique(expected)) > 5  # not the constant that a broken network gives
     assert network.target == target
 
 
-def test_times_are_one_for_each_step() -> None:
-    network = tflite_layers.prepare(tflite.parse(residual_network()), "small")
-    x = np.zeros((9, 7, 3), np.int8)
-    each, whole = layerwise.timings(network, x, seconds=0.01)
-    assert len(each) == len(network.steps) == 7
-    shown = [step.kind for step, us in zip(network.steps, each, strict=True) if us == 0]
-    assert shown == ["RESHAPE"]
-    assert 0 < whole < 1e5
-    convolution = network.steps[0]
-    assert convolution.macs == 5 * 4 * 8 * 27
-
-
-def test_all_that_is_not_supported_is_listed_at_once() -> None:
-    f32 = FileTensor((1, 4, 4, 2), "float32")
-    tensors = [f32, f32, f32, FileTensor((1, 4, 4, 2)), f32]
-    operators = [
-        FileOperator(ABS, (0,), (1,)),
-        FileOperator(SUB, (1, 0), (2,)),
-        FileOperator(ADD, (2, 1), (4,), "AddOptions", {"FusedActivationFunction": 4}),
-    ]
-    model = tflite.parse(write(tensors, operators, (0,), (4,)))
-    assert [line.split(":")[0] for line in tflite_layers.unsupported(model)] == [
-        "operators[0]=ABS", "operators[1]=SUB", "operators[2]=ADD"
-    ]  # fmt: skip
-    with pytest.raises(ModelError, match=r"operators=3 are not supported(.|\n)*Supported are ADD"):
-        tflite_layers.prepare(model, "strange")
-
-
-def test_tensors_that_do_not_fit_each_other_are_refused() -> None:
-    sizes = FileTensor((1,), "int32", data=np.array([7], np.int32))
-    tensors = [FileTensor((1, 8), "float32"), sizes, FileTensor((1, 7), "float32")]
-    model = tflite.parse(write(tensors, [FileOperator(RESHAPE, (0, 1), (2,))], (0,), (2,)))
-    with pytest.raises(ModelError, match=r"operators\[0\]=RESHAPE does not fit its tensors"):
-        tflite_layers.prepare(model, "wrong")
+def test_the_profile_has_a_line_for_each_kernel() -> None:
+    network = compiled(residual_network())
+    profile = network.profile(np.zeros((1, 9, 7, 3), np.int8), seconds=0.01)
+    assert len(profile.lines) == len(network.network.calls)
+    assert 0 < profile.whole_us < 1e5
+    assert sum(line.share for line in profile.lines) == pytest.approx(1)
+    assert any(line.macs == 5 * 4 * 8 * 27 for line in profile.lines)
 
 
 def test_inputs_of_other_types_are_real_values() -> None:
-    network = tflite_layers.prepare(tflite.parse(residual_network()), "small")
+    network = compiled(residual_network())
     q = np.arange(-128, 61, dtype=np.int8).reshape(1, 9, 7, 3)
     assert samples.inputs(q, network).inputs is q
     real = (q.astype(np.float32) + 3) * np.float32(0.05)
@@ -157,10 +135,12 @@ def test_the_command_runs_a_network(tmp_path: Path, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert "4 of 4 labels right" in shown
     assert "x.npz: the same bits on 4 inputs" in shown
-    table = shown[shown.index("layer ") :].splitlines()
-    assert len(table) == 9
-    assert table[1].split()[:3] == ["0", "CONV_2D", "3x3/2"]
-    assert table[-1].startswith("whole network")
+    assert "net.tflite on " in shown
+    trace = tmp_path / "trace.json"
+    assert main([*command, "--trace", str(trace)]) == 0
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert all(e["dur"] >= 0 for e in events)
+    capsys.readouterr()
 
     assert main([*command, "--golden", str(tmp_path / "wrong.npy")]) == 1
     assert "25 of 25 values differ, by 1 at most" in capsys.readouterr().out
@@ -180,9 +160,7 @@ def _golden(models_dir: Path, name: str) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 def _outputs(path: Path, x: np.ndarray, rounding: str = "float") -> np.ndarray:
-    return layerwise.outputs(
-        tflite_layers.prepare(tflite.read(path), path.name, rounding=rounding), x
-    )
+    return np.asarray(sf.load(path, rounding=rounding).predict(x))
 
 
 # Compiling the others takes minutes.
@@ -225,10 +203,3 @@ def test_the_cifar_sample_through_the_command(
     shown = capsys.readouterr().out
     assert "the same bits on 64 inputs" in shown
     assert "0 of 196608 values lie outside" in shown
-
-
-def test_a_hybrid_network_is_refused_with_each_reason(models_dir: Path) -> None:
-    model = tflite.read(models_dir / "tflite" / "dscnn_kws_hybrid_f32act_int8w.tflite")
-    problems = tflite_layers.unsupported(model)
-    assert len(problems) == 5
-    assert all("float32 inputs with int8 weights (hybrid)" in problem for problem in problems)

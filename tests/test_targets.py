@@ -67,12 +67,20 @@ def test_narrowing_is_packs_and_one_permute(name: str) -> None:
     assert found.count("vpackuswb") == found.count("vpermd") == 1
 
 
-def test_a_depthwise_gather_is_two_shuffles() -> None:
+def test_a_depthwise_gather_is_one_shuffle_of_bytes_or_two() -> None:
     needs("avx512")
     use = Use("gather", Vec("u8", 64), (Memory("u8"), 4, 1, 64, 16, 4))
     found = mnemonics("avx512", use)
     assert not any(m.startswith("vpunpck") for m in found)
-    assert sum(m.startswith(("vperm", "vpshuf")) for m in found) == 2
+    shuffles = sum(m.startswith(("vperm", "vpshuf")) for m in found)
+    assert shuffles == (1 if "avx512vbmi" in host_features() else 2)
+
+
+def test_weaving_is_one_interleaving() -> None:
+    needs("avx512")
+    row = Vec("u8", 64)
+    assert "vpunpcklbw" in mnemonics("avx512", Use("zip", row, (row, row, 0, 1)))
+    assert "vpunpckhwd" in mnemonics("avx512", Use("zip", row, (row, row, 1, 2)))
 
 
 @pytest.mark.parametrize("name", list(TARGETS))

@@ -24,19 +24,31 @@ class FileTensor:
     zero_point: tuple[int, ...] = ()
     axis: int = 0
     buffer: int | None = None
+    sparsity: "FileSparsity | None" = None
+
+
+@dataclass
+class FileSparsity:
+    """How a tensor's values lie in it: levels are sizes of dense ones, or (segments, indices, type
+    of their vectors).
+    """
+
+    order: tuple[int, ...]
+    levels: tuple[int | tuple[tuple[int, ...], tuple[int, ...], str], ...]
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass
 class FileOperator:
-    """An operator to write: builtin code, tensors, and the name and 8- to 32-bit fields of its
-    options.
+    """An operator to write: builtin code, tensors, and the name and fields of its options: numbers,
+    or tuples for vectors of i32.
     """
 
     code: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: str = ""
-    fields: dict[str, float] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
     version: int = 2
 
 
@@ -71,6 +83,38 @@ def write(
             b.PrependUOffsetTRelative(value)
         return int(b.EndVector())
 
+    def indices(values: tuple[int, ...], kind: str) -> int:
+        dtype = {"Int32Vector": np.int32, "Uint16Vector": np.uint16, "Uint8Vector": np.uint8}[kind]
+        return table(kind, Values=numbers(values, dtype))
+
+    def sparse(tree: FileSparsity) -> int:
+        levels = []
+        for level in tree.levels:
+            if isinstance(level, int):
+                levels.append(table("DimensionMetadata", Format=0, DenseSize=level))
+                continue
+            segments, found, kind = level
+            number = getattr(t.SparseIndexVector, kind)
+            parts = {
+                "ArraySegments": indices(segments, kind),
+                "ArrayIndices": indices(found, kind),
+            }
+            levels.append(
+                table(
+                    "DimensionMetadata",
+                    Format=1,
+                    ArraySegmentsType=number,
+                    ArrayIndicesType=number,
+                    **parts,
+                )
+            )
+        return table(
+            "SparsityParameters",
+            TraversalOrder=numbers(tree.order, np.int32),
+            BlockMap=numbers(tree.blocks, np.int32) if tree.blocks else None,
+            DimMetadata=offsets(levels),
+        )
+
     buffers, written = [table("Buffer")], []
     for i, tensor in enumerate(tensors):
         index = 0
@@ -83,6 +127,7 @@ def write(
         quantization = table(
             "QuantizationParameters", Scale=scale, ZeroPoint=zero, QuantizedDimension=tensor.axis
         )
+        tree = None if tensor.sparsity is None else sparse(tensor.sparsity)
         written.append(
             table(
                 "Tensor",
@@ -91,6 +136,7 @@ def write(
                 Type=TYPES.get(tensor.dtype, 5),
                 Buffer=index if tensor.buffer is None else tensor.buffer,
                 Quantization=quantization,
+                Sparsity=tree,
             )
         )
     codes, steps = [], []
@@ -103,7 +149,10 @@ def write(
                 Version=op.version,
             )
         )
-        options = table(op.options, **op.fields) if op.options else None
+        fields = {
+            k: numbers(v, np.int32) if isinstance(v, tuple) else v for k, v in op.fields.items()
+        }
+        options = table(op.options, **fields) if op.options else None
         steps.append(
             table(
                 "Operator",

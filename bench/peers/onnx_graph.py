@@ -6,6 +6,8 @@ engines may fold into the reordering that they do anyway; else NCHW. Nothing is 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -43,7 +45,7 @@ def graph(problem: Problem, channels_last: bool) -> bytes:
             "y_zero": np.array(problem.y_zero, np.uint8),
         }
         for name, source, axis in (("x", last, None), ("w", "w", channel_axis), ("b", "b", 0)):
-            attributes = {} if axis is None else {"axis": axis}
+            attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
             inputs = [source, f"{name}_scale", f"{name}_zero"]
             nodes.append(
                 helper.make_node("DequantizeLinear", inputs, [f"{name}_real"], **attributes)

@@ -14,16 +14,6 @@ from .windows import Array, widen
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-def add(a: ArrayLike, b: ArrayLike) -> Array:
-    """out = a + b, broadcast as numpy does; int64 or float64."""
-    return np.asarray(widen(a) + widen(b))
-
-
-def mul(a: ArrayLike, b: ArrayLike) -> Array:
-    """out = a * b, broadcast as numpy does; int64 or float64."""
-    return np.asarray(widen(a) * widen(b))
-
-
 def relu(x: ArrayLike) -> Array:
     """out = max(x, 0), NaN stays NaN; int64 or float64."""
     return np.asarray(np.maximum(widen(x), 0))
@@ -73,6 +63,53 @@ def gelu(x: ArrayLike, approximate: bool = False) -> Array:
     if approximate:
         return np.asarray(xs / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (xs + 0.044715 * xs**3))))
     return np.asarray(xs / 2 * (1 + _erf(xs / math.sqrt(2))))
+
+
+def elu(x: ArrayLike, alpha: float = 1.0) -> Array:
+    """out = x if x >= 0 else alpha * (exp(x) - 1); float64."""
+    xs = np.asarray(x, np.float64)
+    return np.where(xs >= 0, xs, alpha * np.expm1(np.minimum(xs, 0)))
+
+
+def softplus(x: ArrayLike) -> Array:
+    """out = log(1 + exp(x)), as max(x, 0) + log1p(exp(-|x|)) so that nothing overflows; float64."""
+    xs = np.asarray(x, np.float64)
+    return np.asarray(np.maximum(xs, 0) + np.log1p(np.exp(-np.abs(xs))))
+
+
+def hard_sigmoid(x: ArrayLike, alpha: float = 0.2, beta: float = 0.5) -> Array:
+    """out = min(max(alpha * x + beta, 0), 1), NaN stays NaN; float64."""
+    return clip(alpha * np.asarray(x, np.float64) + beta, 0, 1)
+
+
+def silu(x: ArrayLike) -> Array:
+    """out = x * sigmoid(x); float64."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.asarray(x, np.float64) * sigmoid(x))
+
+
+def prelu(x: ArrayLike, slope: ArrayLike) -> Array:
+    """out = x if x >= 0 else slope * x, `slope` broadcast from the last axes; float64."""
+    xs, slopes = np.asarray(x, np.float64), np.asarray(slope, np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.where(xs >= 0, xs, slopes * xs)
+
+
+def batch_norm(
+    x: ArrayLike,
+    scale: ArrayLike,
+    bias: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    epsilon: float = 1e-5,
+) -> Array:
+    """out[..., c] = (x[..., c] - mean[c]) / sqrt(variance[c] + epsilon) * scale[c] + bias[c];
+    float64.
+    """
+    xs, gain, offset, middle, spread = (
+        np.asarray(v, np.float64) for v in (x, scale, bias, mean, variance)
+    )
+    return np.asarray((xs - middle) / np.sqrt(spread + epsilon) * gain + offset)
 
 
 def softmax(x: ArrayLike, beta: float = 1.0, axis: int = -1) -> Array:

@@ -48,9 +48,10 @@ def quantized_add(
     low: int = -128,
     high: int = 127,
     rounding: str = "float",
+    sign: int = 1,
 ) -> Int:
-    """y = clamp(round((s_a * (a - z_a) + s_b * (b - z_b)) / s_y) + z_y, low, high) in fixed point,
-    broadcast.
+    """y = clamp(round((s_a * (a - z_a) + sign * s_b * (b - z_b)) / s_y) + z_y, low, high) in fixed
+    point, broadcast.
 
     float: r_i = f32(s_i / s_y); shift = 20 - floor(log2(max r)); m_i = round_half_even(r_i *
     2^shift) < 2^21; y = ((m_a * (a - z_a) + m_b * (b - z_b) + 2^(shift-1)) >> shift) + z_y, so ties
@@ -63,17 +64,32 @@ def quantized_add(
     ca, cb = _centred(a, a_quant), _centred(b, b_quant)
     if rounding == "tflite":
         twice = 2 * max(float(_f32(a_quant)), float(_f32(b_quant)))
+        factors = (quantize_multiplier(float(_f32(q)) / twice) for q in (a_quant, b_quant))
         parts = [
-            multiply_by_quantized_multiplier(c << 20, *quantize_multiplier(float(_f32(q)) / twice))
-            for c, q in ((ca, a_quant), (cb, b_quant))
+            multiply_by_quantized_multiplier(c << 20, q * s, shift)
+            for c, s, (q, shift) in zip((ca, cb), (1, sign), factors, strict=True)
         ]
         last = quantize_multiplier(twice / (2**20 * float(_f32(y_quant))))
         return requantize_fixed(parts[0] + parts[1], *last, y_quant[1], low, high)
     ratios = _f32(a_quant) / _f32(y_quant), _f32(b_quant) / _f32(y_quant)
     shift = 21 - int(np.frexp(max(ratios))[1])
     ma, mb = (int(np.rint(np.ldexp(r, shift))) for r in ratios)
-    total = (ma * ca + mb * cb + (1 << (shift - 1))) >> shift
+    total = (ma * ca + sign * mb * cb + (1 << (shift - 1))) >> shift
     return np.clip(total + y_quant[1], low, high)
+
+
+def quantized_sub(
+    a: ArrayLike,
+    b: ArrayLike,
+    a_quant: Quant,
+    b_quant: Quant,
+    y_quant: Quant,
+    low: int = -128,
+    high: int = 127,
+    rounding: str = "float",
+) -> Int:
+    """`quantized_add` with the multiplier of b negated, before anything is rounded: SUB."""
+    return quantized_add(a, b, a_quant, b_quant, y_quant, low, high, rounding, sign=-1)
 
 
 def quantized_mul(
@@ -107,15 +123,18 @@ def quantized_avg_pool2d(
     padding: Padding = 0,
     low: int = -128,
     high: int = 127,
+    border: int | None = None,
 ) -> Int:
     """y[n,oh,ow,c] = clamp(round_half_away(sum / count), low, high) of the raw values.
 
     Input and output have one scale and zero point; `count` is the number of elements inside the
-    input, so that padding is never counted; in integers: (|sum| + count // 2) // count with the
+    input, so that padding is not counted; in integers: (|sum| + count // 2) // count with the
     sign of the sum. One rule for both. Source: TensorFlow Lite, reference/integer_ops/pooling.h
-    (XNNPACK has no int8 average pool).
+    (XNNPACK has no int8 average pool). With a `border` value, padded elements have it and count.
     """
-    sums, counts = window_sums(x, kernel, stride, padding)
+    sums, counts = window_sums(x, kernel, stride, padding, border is not None)
+    if border is not None:
+        sums = sums + border * (counts - window_sums(x, kernel, stride, padding)[1])
     rounded = (np.abs(sums) + counts // 2) // counts * np.sign(sums)
     return np.clip(rounded, low, high).astype(np.int64)
 

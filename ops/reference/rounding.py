@@ -158,15 +158,28 @@ def requantize_onnx(
 
 
 def quantize(
-    x: ArrayLike, scale: float, zero_point: int = 0, low: int = -128, high: int = 127
+    x: ArrayLike,
+    scale: ArrayLike,
+    zero_point: int = 0,
+    low: int = -128,
+    high: int = 127,
+    rounding: str = "onnx",
 ) -> Int:
-    """clamp(round_half_even(f32(x) / f32(scale)) + zero_point, low, high): QuantizeLinear; int64
-    values.
+    """clamp(round(f32(x) / f32(scale)) + zero_point, low, high); int64 values, NaN gives the zero
+    point.
+
+    onnx: the quotient in f32, halves to even. Source: the ONNX operator definitions,
+    QuantizeLinear-21. float: the product with f32(1 / scale), halves to even. Source: XNNPACK,
+    f32-qs8-vcvt. tflite: the quotient in f32, halves away from zero. Source: TensorFlow Lite,
+    kernels/internal/reference/quantize.h. The last two were compared with ai-edge-litert 2.3.0
+    (what NaN gives is not defined there).
     """
-    real = np.asarray(x, np.float32) / np.float32(scale)
-    return (np.clip(np.rint(real), low - zero_point, high - zero_point) + zero_point).astype(
-        np.int64
-    )
+    real, step = np.asarray(x, np.float32), np.asarray(scale, np.float32)
+    with np.errstate(over="ignore"):
+        real = real * (np.float32(1) / step) if rounding == "float" else real / step
+    inside = np.clip(np.nan_to_num(real, nan=0.0), low - zero_point, high - zero_point)
+    whole = round_half_away(inside) if rounding == "tflite" else np.rint(inside)
+    return (whole + zero_point).astype(np.int64)
 
 
 def dequantize(q: ArrayLike, scale: ArrayLike, zero_point: ArrayLike = 0) -> NDArray[np.float32]:

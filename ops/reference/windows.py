@@ -169,15 +169,18 @@ def matmul(
 def max_pool2d(
     x: ArrayLike, kernel: Pair, stride: Pair | None = None, padding: Padding = 0, dilation: Pair = 1
 ) -> Array:
-    """out[n,oh,ow,c] = max over the window's elements that lie inside `x` [n,h,w,c]; dtype kept,
-    NaN wins.
+    """out[n,oh,ow,c] = max over the window's elements that lie inside `x` [n,h,w,c]; dtype kept.
+
+    Numbers win over NaN, as in TensorFlow Lite's and onnxruntime's pools; a window of NaN alone
+    gives -inf.
     """
     xs, k = np.asarray(x), pair(kernel)
     step = k if stride is None else stride
     lowest = -np.inf if xs.dtype.kind == "f" else np.iinfo(xs.dtype).min
     pads = window_pads(padding, xs.shape[1:3], k, step, dilation)
     bordered = pad(xs, ((0, 0), *pads, (0, 0)), lowest)
-    return np.asarray(np.max([part for _, _, part in _taps(bordered, k, step, dilation)], axis=0))
+    parts = [part for _, _, part in _taps(bordered, k, step, dilation)]
+    return np.asarray(np.fmax.reduce(parts, axis=0, initial=lowest))
 
 
 def window_sums(

@@ -7,7 +7,7 @@ Artifact from JSON and links it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class Artifact:
             "memories": [[m.name, m.scalar.name, m.size, m.role, m.operand] for m in self.memories],
             "packings": [asdict(p) for p in self.packings],
             "parallel": list(self.parallel),
-            "out": [self.out_type.scalar.name, list(self.out_type.shape)],
+            "out": [self.out_type.scalar.name, self.out_type.shape, self.out_type.frame],
             "flow": asdict(self.flow),
         }
 
@@ -69,7 +69,7 @@ class Artifact:
         packings = tuple(
             Packing(**{k: _tuples(v) for k, v in p.items()}) for p in record["packings"]
         )
-        scalar, shape = record["out"]
+        scalar, shape, frame = record["out"]
         axis, extent, step = record["parallel"]
         known = {f.name for f in fields(Dataflow)}
         flow = Dataflow(**{k: _tuples(v) for k, v in record["flow"].items() if k in known})
@@ -78,7 +78,7 @@ class Artifact:
             memories,
             packings,
             (str(axis), int(extent), int(step)),
-            SCALARS[scalar][tuple(shape)],
+            replace(SCALARS[scalar][tuple(shape)], frame=_tuples(frame)),
             flow,
         )
 
@@ -89,13 +89,6 @@ class Artifact:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def stored_shape(kind: OperandType) -> tuple[int, ...]:
-    """The shape of the array that holds a dense operand: bits are bytes along the last axis."""
-    if kind.scalar.kind == "b" and kind.shape:
-        return (*kind.shape[:-1], -(-kind.shape[-1] // 8))
-    return kind.shape
 
 
 def stored_dtype(kind: OperandType) -> np.dtype:

@@ -24,6 +24,7 @@ from ..dsl.nest import (
     Const,
     Dim,
     Expr,
+    Fetched,
     Let,
     Load,
     LoopNest,
@@ -139,9 +140,22 @@ class _Sizes:
                         self.nest, 0, f"index={t} divides by {divisor}; use a divisor of 1 or more."
                     )
                 t = Quotient(t.op, self.affine(t.inner), divisor)
+            elif isinstance(t, Fetched):
+                t = self.fetched(t)
             # Terms that became equal are merged, and those that became zero dropped.
             total = total.plus(Affine(((t, self.integer(c)),)))
         return total
+
+    def fetched(self, t: Fetched) -> Fetched:
+        kind = self.nest.operand(t.operand).type
+        if kind is None or kind.scalar.kind not in "ui":
+            raise fault(
+                self.nest,
+                0,
+                f"index={t} is {kind.scalar if kind else 'the output'}; an index is an integer "
+                "that an input holds. Pass integers.",
+            )
+        return replace(t, index=self.index(t.index), low=int(kind.low), high=int(kind.high))
 
     def index(self, index: tuple[Affine, ...]) -> tuple[Affine, ...]:
         return tuple(self.affine(i) for i in index)

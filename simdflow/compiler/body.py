@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..dsl.nest import Load
 from .express import express
-from .place import Place, address, product_load
+from .place import Place, identity, product_load
 from .program import Address, Vec
 from .tile import Slots, points
 from .window import arrivals, pass_on
@@ -92,6 +92,8 @@ def _streamed(tile: Tile, uses: list) -> list:
     if not both:
         return _streamed_once(tile, uses, None)
     moving = max((plan.a, plan.b), key=lambda x: len(x.index[-1].axes)).operand
+    if tile.woven:
+        return _streamed_once(tile, uses, moving)
     groups = [[u for u in uses if u[1] == j] for j in range(tile.vectors)]
     ordered = [_streamed_once(tile, group, None) for group in groups]
     if ordered == groups and tile.vectors > 1:
@@ -110,7 +112,7 @@ def _streamed_once(tile: Tile, uses: list, moving: str | None) -> list:
     for load in (plan.a, plan.b):
         assert load is not None
         keys[load.operand] = [
-            address(plan, load, tile.place(tile.spots[i], j, p)) for i, j, p in uses
+            identity(plan, load, tile.place(tile.spots[i], j, p)) for i, j, p in uses
         ]
     held = [n for n, mine in keys.items() if not 0 < slots.get(n, 1) < len(set(mine))]
     if len(keys) == 1 or (not held and moving is None):
@@ -129,7 +131,7 @@ def hoist(w: Writer, tile: Tile, load: Load, count: int) -> None:
         for spot in tile.spots:
             for j in range(tile.vectors):
                 place = tile.place(spot, j, p)
-                where = address(plan, load, place)
+                where = identity(plan, load, place)
                 if where in found or len(found) == count:
                     continue
                 name = f"{load.operand}_held_{len(found)}"
@@ -155,7 +157,7 @@ def _products(w: Writer, tile: Tile, uses: list) -> Callable:
     dot = "dotbits" if plan.dot.a == "bit" else "dot"
 
     def key(load: Load, i: int, j: int, p: dict) -> Address:
-        return address(plan, load, tile.place(spots[i], j, p))
+        return identity(plan, load, tile.place(spots[i], j, p))
 
     def side(load: Load, name: str) -> Callable:
         keys = [key(load, i, j, p) for i, j, p in uses]

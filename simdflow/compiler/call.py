@@ -20,14 +20,13 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..dsl.errors import OperandError
-from .cache import current, key
-from .native import Function, Library, host_machine, link
+from .assemble import assembled
+from .native import Function, Library, link
 from .thunk import (
     ALIGNED,
     C_CONTIGUOUS,
@@ -197,19 +196,19 @@ class _Thunks:
     bound: _MethodDef
 
 
-@cache
-def _thunks() -> _Thunks:
-    """Compiled once for a machine (20 ms), then taken from the cache (1 ms)."""
-    text, store = thunk_ir(), current()
-    name = key({"thunks": text})
-    if entry := store.load(name):
-        code = entry.object
-    else:
-        import llvmlite.binding as llvm
+_held: dict[str, _Thunks] = {}
 
-        code = host_machine().emit_object(llvm.parse_assembly(text))
-        store.store(name, code, {"kernel": "thunks"})
-    library = link(code, ["simdflow_call", "simdflow_bound"])
+
+def _thunks() -> _Thunks:
+    """The process's thunks; the first of several threads that ask at once decides, so that none is
+    unloaded while it is in use.
+    """
+    return _held.get("thunks") or _held.setdefault("thunks", _new_thunks())
+
+
+def _new_thunks() -> _Thunks:
+    """Compiled once for a machine (20 ms), then taken from the cache (1 ms)."""
+    library = link(assembled(thunk_ir(), "thunks"), ["simdflow_call", "simdflow_bound"])
     return _Thunks(
         library,
         _MethodDef(b"kernel", library.address("simdflow_call"), METH_FASTCALL, None),

@@ -12,7 +12,18 @@ import math
 import numpy as np
 
 from ..dsl.errors import OperandError
-from ..dsl.nest import Affine, Call, Cast, Const, Expr, Load, Lookup, LoopNest, walk
+from ..dsl.nest import (
+    Affine,
+    Call,
+    Cast,
+    Const,
+    Expr,
+    Load,
+    Lookup,
+    LoopNest,
+    Quotient,
+    walk,
+)
 from ..dsl.types import bit, i64
 from .coverage import check_store
 from .ranges import ANY, BOOLEANS, accumulated, range_of, terms, truncated
@@ -65,7 +76,10 @@ def _storage(nest: LoopNest) -> None:
 
 def _inputs_only(nest: LoopNest) -> None:
     for e in (e for x in nest.expressions() for e in walk(x)):
-        if isinstance(e, (Load, Lookup)) and e.operand == nest.out.name:
+        read = {e.operand} if isinstance(e, (Load, Lookup)) else set()
+        if isinstance(e, Load):
+            read |= {t.operand for i in e.index for t in i.fetched}
+        if nest.out.name in read:
             raise fault(
                 nest,
                 line_of(e, nest),
@@ -86,6 +100,9 @@ def _indices(nest: LoopNest, operand: str, index: tuple[Affine, ...], line: int)
             continue
         bad = high if high >= n else low
         border = f", or give {operand} a border" if operand != nest.out.name else ""
+        for t in i.fetched:
+            kind = nest.type_of(t.operand).scalar
+            border = f", or give {t.operand} a range such as sf.{kind}.range(0, {n - 1})"
         over = ", ".join(f"{a}<{e}" for a, e in extents.items()) or "no axis"
         raise fault(
             nest,
@@ -97,7 +114,8 @@ def _indices(nest: LoopNest, operand: str, index: tuple[Affine, ...], line: int)
 
 def _bounds(index: Affine, extents: dict[str, int]) -> tuple[int, int]:
     """Exact bounds: intervals, or with quotients all points when there are not too many."""
-    if all(isinstance(t, str) for t, _ in index.terms) or math.prod(extents.values()) > ENUMERATED:
+    plain = all(isinstance(t, str) for t, _ in index.terms)
+    if plain or index.fetched or math.prod(extents.values()) > ENUMERATED:
         return index.bounds(extents)
     names = tuple(extents)
     grids = np.meshgrid(*(np.arange(extents[a]) for a in names), indexing="ij", sparse=True)
@@ -113,7 +131,7 @@ def _values(index: Affine, at: dict[str, np.ndarray]) -> np.ndarray:
         assert isinstance(c, int)
         if isinstance(t, str):
             total = total + at[t] * c
-        else:
+        elif isinstance(t, Quotient):
             inner = _values(t.inner, at)
             total = total + (inner // t.divisor if t.op == "//" else inner % t.divisor) * c
     return total
@@ -158,6 +176,8 @@ def _load(nest: LoopNest, e: Load, line: int) -> None:
             f"{e} is not the stored element; a compressed operand is read as "
             f"{a.of}[{a.row}, {a.name}] only. Correct the index.",
         )
+    for t in (t for i in e.index for t in i.fetched):
+        _indices(nest, t.operand, t.index, line)
     _indices(nest, e.operand, e.index, line)
 
 

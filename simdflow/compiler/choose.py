@@ -15,11 +15,13 @@ from ..dsl.errors import DataflowError
 from ..dsl.nest import Load, LoopNest, Reduction
 from ..targets import Target
 from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
-from .cost import cost
+from .cost import cost, late
 from .flatten import flatten, fuse_named, fusing_refused, value_operands
 from .lower import lower
+from .period import period_of
 from .plan import plan
 from .tile import tile_keys
+from .weave import TOGETHER, whole
 
 LOWERED = 6  # candidates that are lowered and counted; the rest are ranked by arithmetic alone
 # Instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache.
@@ -59,6 +61,25 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
     rows = fused_run(flat, [a for a in grid if a != lanes_axis and a not in alone])
     for group in group_options(flat, target, lanes_axis):
         yield from _tiles(flat, target, lanes_axis, rows, group)
+    several = _repeated(flat, target, lanes_axis)
+    if several:
+        flat = fuse_named(flat, Dataflow(lanes=several))
+        rows = fused_run(flat, [a.name for a in flat.grid if a.name != several])
+        for group in group_options(flat, target, several):
+            yield from _tiles(flat, target, several, rows, group)
+
+
+def _repeated(flat: LoopNest, target: Target, lanes_axis: str) -> str:
+    """Where the lanes are fewer than a block of vectors and both sides run along them: the same
+    lanes of several pixels as one axis, or ''.
+    """
+    n, wide = flat.extents[lanes_axis], TOGETHER * lanes_of(flat, target.width)
+    before = [a.name for a in flat.grid if flat.extents[a.name] > 1 and a.name != lanes_axis][-1:]
+    both = all(lanes_axis in x.index[-1].axes for x in _product(flat)[1])
+    if not both or wide % n or n % 4 or n == wide or not before:
+        return ""
+    pair = (before[0], lanes_axis)
+    return "" if fusing_refused(flat, pair, True) else "__".join(pair)
 
 
 def _product(flat: LoopNest) -> tuple[Reduction, tuple[Load, Load]]:
@@ -125,10 +146,13 @@ def _tiles(
         not both or _tap_groups(window, axis, g) * _sharing(window, axis, g) + 5 < target.budget,
     )
     seen = set()
+    period = period_of(flat, lanes_axis)
     for nr in sorted(
         {n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n <= vectors}
         | ({vectors} if vectors < 16 else set())
     ):
+        if period and nr * lanes % period:
+            continue
         for outer in sorted({1, 2, 3, 4, 7} & set(range(1, n_before + 1))):
             for mr in range(1, min(n_last, 14) + 1):
                 if outer > 1 and mr != n_last and n_last <= 14:
@@ -144,11 +168,11 @@ def _tiles(
                 tile = {lanes_axis: nr * lanes}
                 tile |= {last: mr} if mr > 1 else {}
                 tile |= {before: outer} if outer > 1 else {}
-                for whole, held in (
+                for all_taps, held in (
                     (wholes[0], h) for h in ((True, False) if both and nr > 1 else (True,))
                 ):
                     flow = _flow(
-                        flat, target, lanes_axis, axis, g, tile, outer * mr, nr, whole, held
+                        flat, target, lanes_axis, axis, g, tile, outer * mr, nr, all_taps, held
                     )
                     if flow is None:
                         continue
@@ -173,7 +197,10 @@ def _window_reads(flat: LoopNest, flow: Dataflow, lanes: int, g: int) -> float:
     unroll = dict(flow.unroll)
     passes = math.prod(-(-fused.extents[a.name] // unroll.get(a.name, 1)) for a in r.axes)
     steps = math.prod(fused.extents[a.name] for a in r.axes) / max(g, 1) / passes
-    return tile_keys(fused, flow, moving, lanes, g) * (3.0 if g > 1 else 1.0) / steps
+    woven = g == 4 and whole(dict(flow.tile)[flow.lanes], lanes)
+    return (
+        tile_keys(fused, flow, moving, lanes, g) * (1.5 if woven else 3.0 if g > 1 else 1.0) / steps
+    )
 
 
 def _rough(
@@ -195,7 +222,15 @@ def _rough(
                 dots = h * m * v
                 loads = v + h * m if not reads else dots * reads
                 step = max(dots / target.rate("dot"), loads / target.rate("load"), 4.0)
-                total += th * tm * tv * (steps * step + 1.2 * dots + 12)
+                # A short reduction is one run with its epilogue, which overlaps with the next.
+                short = steps * dots <= BODY
+                after = (
+                    (0.9 + 0.3 * late(dots * (steps + 5))) * dots + 3 if short else 1.2 * dots + 12
+                )
+                step = (
+                    max(dots / target.rate("dot"), loads / target.rate("load")) if short else step
+                )
+                total += th * tm * tv * (steps * step + after)
     return total
 
 

@@ -6,6 +6,7 @@ choose sizes; the cost model does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from ..dsl.errors import DataflowError
 from ..dsl.nest import Call, Cast, Expr, Load, LoopNest, walk
 from ..targets import Target
 from .flatten import value_operands
+from .period import period_of, straight
 
 
 def lanes_of(nest: LoopNest, width: int) -> int:
@@ -105,7 +107,8 @@ def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
     if lanes in quotient_axes(nest):
         raise DataflowError(
             f"{nest.name}: lanes={lanes!r} is divided in an index by a number that does not divide "
-            f"its extent {extents[lanes]}; lanes step evenly. Use another axis."
+            f"its extent {extents[lanes]}, or chooses an integer of an index; lanes step evenly. "
+            f"Use another axis; one of extent 1 in the grid will do."
         )
     if not _whole_bytes(nest, lanes):
         raise DataflowError(
@@ -147,16 +150,18 @@ def default_lanes(nest: LoopNest) -> str:
     for name in free:
         if index.coefficient(name) == 1 and (extents[name] > 1 or bits):
             return name
-    plain = [a for a in nest.axes if a.kind == "reduce"]
+    plain = [a for a in nest.axes if a.kind == "reduce" and a.name not in barred]
     if plain and all(extents[a.name] == 1 for a in nest.grid):
         return max(plain, key=lambda x: extents[x.name]).name
     return max(reversed(free), key=lambda name: extents[name] > 1)
 
 
 def quotient_axes(nest: LoopNest) -> set[str]:
-    """Axes inside a quotient that stayed one: their index grows unevenly from lane to lane."""
-    terms = [t for x in nest.accesses for i in x.index for t, _ in i.terms]
-    return set().union(*(t.inner.axes for t in terms if not isinstance(t, str)))
+    """Axes inside a quotient that stayed one, or that choose an integer of an index: the index
+    grows unevenly from lane to lane. An index that repeats evenly is none of them.
+    """
+    terms = [t for x in nest.accesses for i in x.index for t, _ in straight(nest, i)[0].terms]
+    return set().union(*(t.axes for t in terms if not isinstance(t, str)))
 
 
 def compressed_rows(nest: LoopNest) -> set[str]:
@@ -179,7 +184,14 @@ def rounded(nest: LoopNest, flow: Dataflow, lanes: int, group: int) -> Dataflow:
         unroll[axis] = max(unroll.get(axis, 1), tile.pop(axis))
     step = lanes if flow.lanes in grid else lanes * group
     table = tile if flow.lanes in grid else unroll
-    given = table.get(flow.lanes, step)
+    period = period_of(nest, flow.lanes)
+    given = table.get(flow.lanes, math.lcm(step, period) if period else step)
+    if period and (given % period or period % 4 or lanes % 4):
+        raise DataflowError(
+            f"{nest.name}: tile[{flow.lanes!r}]={given} with {lanes} lanes; some operand repeats "
+            f"every {period} elements, so that multiples of it are allowed, where 4 divides both. "
+            f"Use a multiple, or other lanes."
+        )
     if given % step:
         if flow.lanes in dict(flow.tile) and given < extents[flow.lanes]:
             raise DataflowError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from ..dsl.index import Term
 from ..dsl.nest import Affine, LoopNest, Quotient
 from .scalars import fault
 
@@ -87,10 +88,12 @@ def _mixed_radix(nest: LoopNest, shape: tuple[int, ...]) -> bool:
     return all(_whole(a.name, a.extent, digits) for a in nest.grid)
 
 
-def _digit(nest: LoopNest, term: str | Quotient) -> tuple[str, int, int] | None:
+def _digit(nest: LoopNest, term: Term) -> tuple[str, int, int] | None:
     """(axis, what one step of the digit is worth in the axis, how many values it has), or None."""
     if isinstance(term, str):
         return term, 1, nest.extents[term]
+    if not isinstance(term, Quotient):
+        return None
     inner, divisor = term.inner, term.divisor
     assert isinstance(divisor, int)
     axis = next(iter(inner.axes))

@@ -43,7 +43,7 @@ def _lines(body: Sequence[Statement], depth: int) -> Iterator[str]:
             yield f"{indent}{loop_header(s)}"
             yield from _lines(s.body, depth + 1)
         elif isinstance(s, Fetch):
-            yield f"{indent}{s.var} = int({s.operand}[{s.offset}])"
+            yield f"{indent}{s.var} = {s.text(f'int({s.operand}[{s.offset}])')}"
         else:
             yield indent + _op(s)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..dsl.errors import OperandError
-from ..dsl.nest import Affine, Axis, Dim, Expr, Load, LoopNest, Quotient, Size
+from ..dsl.nest import Affine, Axis, Dim, Expr, Fetched, Load, LoopNest, Quotient, Size
 from .scalars import fault
 
 # An extent that every constraint still allows at this length is not constrained at all.
@@ -55,7 +55,9 @@ def _longest(
         shape = nest.type_of(x.operand).shape
         for d, (index, n) in enumerate(zip(x.index, shape, strict=True)):
             others = index.axes - {axis}
-            if axis not in index.axes or not others <= extents.keys():
+            # What is fetched bounds no axis: its own load, which is among `loads`, does.
+            own = Affine(tuple(x for x in index.terms if not isinstance(x[0], Fetched)))
+            if axis not in own.axes or not others <= extents.keys():
                 continue
             if 0 in (extents[o] for o in others):
                 continue  # the load never happens
@@ -138,7 +140,7 @@ def simple_index(index: Affine, extents: dict[str, int]) -> Affine:
     """The index without those quotients that are constant or equal to their inner index."""
     total = Affine((), index.const)
     for term, c in index.terms:
-        part = Affine.axis(term) if isinstance(term, str) else _quotient(term, extents)
+        part = _quotient(term, extents) if isinstance(term, Quotient) else Affine(((term, 1),))
         total = total.plus(part.times(c))
     return total
 

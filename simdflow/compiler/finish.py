@@ -9,18 +9,17 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..dsl.nest import Affine, Call, Cast, Const, Expr, Ref, integer
+from ..dsl.nest import Affine, Const
 from .body import neutral
 from .express import express
+from .narrowing import added_constant, narrowed
 from .packing import scaled
-from .place import Place, substitute
+from .place import Place, pieces_load, substitute
 from .program import Address, Vec
-from .scalars import scalar_of
 from .writer import Writer
 
 if TYPE_CHECKING:
     from .lower import Tile
-    from .plan import RegisterPlan
 
 
 def start(w: Writer, tile: Tile) -> None:
@@ -39,7 +38,7 @@ def start(w: Writer, tile: Tile) -> None:
                 if w.vecs[value].scalar != r.scalar.name:
                     value = w.op("convert", vec, value)
                 if plan.dot and plan.dot.flip:
-                    sums = w.op("load", vec, _sums(tile, place))
+                    sums = pieces_load(w, vec, _sums(tile, place), place)
                     zero = isinstance(r.init, Const) and r.init.value == 0
                     value = sums if zero else w.op("add", vec, value, sums)
             w.assign(f"acc_{i}_{j}", "copy", vec, value)
@@ -56,7 +55,7 @@ def _sums(tile: Tile, place: Place) -> Address:
     assert plan.b is not None
     packing = plan.packing(plan.b.operand)
     assert packing is not None and packing.sums
-    offset = place.at[packing.lane].plus(Affine((), place.vector * place.lanes))
+    offset = Affine() if packing.period else place.at[packing.lane]
     stride = packing.padded_lanes
     for axis, n in reversed(packing.sum_axes):
         offset = offset.plus(place.at[axis].times(stride))
@@ -66,38 +65,19 @@ def _sums(tile: Tile, place: Place) -> Address:
 
 def finish(w: Writer, tile: Tile) -> None:
     """Horizontal step, epilogue and store of every accumulator of the tile."""
+    accumulators = [(i, s, j) for i, s in enumerate(tile.spots) for j in range(tile.vectors)]
     chunk = _chunk(tile)
-    for i, spot in enumerate(tile.spots):
-        j = 0
-        while j < tile.vectors:
-            n = min(chunk, tile.vectors - j)
-            values = [_value(w, tile, i, spot, j + k) for k in range(n)]
-            _store(w, tile, spot, j, values)
-            j += n
+    for at in range(0, len(accumulators), chunk):
+        _store(w, tile, [_value(w, tile, *one) for one in accumulators[at : at + chunk]])
 
 
 def _chunk(tile: Tile) -> int:
-    """How many vectors are narrowed and stored together: a full register of 8-bit elements."""
+    """How many vectors are narrowed together: a full register of 8-bit elements."""
     plan = tile.plan
     out = plan.nest.type_of(plan.nest.store.operand).scalar
     if plan.nest.store.index[-1].coefficient(plan.flow.lanes) != 1 or plan.lanes_reduced:
         return 1
-    return 4 if _narrowed(tile) is not None and out.bits == 8 else 1
-
-
-def _narrowed(tile: Tile) -> Expr | None:
-    """What is narrowed to 8 bits last, when the stored value is an i32 made 8 bits."""
-    plan, value = tile.plan, tile.plan.nest.store.value
-    if isinstance(value, Ref):
-        named = [x.value for x in plan.nest.epilogue if x.name == value.name]
-        value = named[0] if named else value
-    if isinstance(value, Cast) and value.scalar.name in ("u8", "i8") and value.mode != "wrap":
-        arg = value.arg
-        if isinstance(arg, Const):
-            return None
-        if scalar_of(arg, plan.nest).name == "i32" or _added_constant(plan, arg):
-            return arg
-    return None
+    return 4 if narrowed(tile.plan.nest) is not None and out.bits == 8 else 1
 
 
 def _value(w: Writer, tile: Tile, i: int, spot: Mapping[str, int], j: int) -> tuple[str, Place]:
@@ -110,17 +90,16 @@ def _value(w: Writer, tile: Tile, i: int, spot: Mapping[str, int], j: int) -> tu
         place = Place(place.at, 0, 1, 1, section=place.section)
     if r:
         known[r.name] = _reduced(w, tile, place, f"acc_{i}_{j}")
-    final = _narrowed(tile)
+    final = narrowed(tile.plan.nest)
     stored = nest.store.value
     for let in nest.epilogue:
-        if final is not None and isinstance(stored, Ref) and let.name == stored.name:
+        if final is not None and let.name in final.lets:
             continue
         known[let.name] = express(w, plan, let.value, place, known)
     if final is not None:
-        zero_point = _added_constant(plan, final)
-        if zero_point is not None:
-            final = zero_point[0]
-        return express(w, plan, final, place, known), place
+        zero_point = added_constant(nest, final.wide)
+        wide = final.wide if zero_point is None else zero_point[0]
+        return express(w, plan, wide, place, known), place
     return express(w, plan, stored, place, known), place
 
 
@@ -149,58 +128,65 @@ def _reduced(w: Writer, tile: Tile, place: Place, acc: str) -> str:
     return acc
 
 
-def _added_constant(plan: RegisterPlan, expr: Expr) -> tuple[Expr, int] | None:
-    """(v, c) of `v + c` with a small constant c and v a saturated i32.
+def _store(w: Writer, tile: Tile, values: list[tuple[str, Place]]) -> None:
+    """Store vectors of the result, narrowed together where the store narrows.
 
-    The sum saturates the same in 16 bits.
+    Neighbours in memory take one store.
     """
-    if isinstance(expr, Call) and expr.op == "add":
-        a, b = expr.args
-        if isinstance(a, Const):
-            a, b = b, a
-        if (
-            isinstance(b, Const)
-            and abs(integer(b.value)) <= 32767
-            and scalar_of(a, plan.nest).name == "i32"
-        ):
-            return a, integer(b.value)
-    return None
-
-
-def _store(
-    w: Writer, tile: Tile, spot: Mapping[str, int], j: int, values: list[tuple[str, Place]]
-) -> None:
     plan = tile.plan
     nest = plan.nest
     out = nest.type_of(nest.store.operand).scalar
-    place = values[0][1]
     index = nest.store.index[-1]
     step = index.coefficient(plan.flow.lanes) if not plan.lanes_reduced else 1
-    offset = substitute(index, place.at)
-    offset = offset.plus(Affine((), place.vector * place.lanes * step))
-    valid = sum(p.valid for _, p in values)
     registers = [v for v, _ in values]
-    final = _narrowed(tile)
-    if final is not None:
-        vec = Vec(out.name, place.lanes * len(registers))
-        constant = _added_constant(plan, final)
-        if constant is not None:
-            value = w.op("narrow_add", vec, *registers, constant[1])
-        else:
-            value = w.op("narrow", vec, *registers)
-    else:
+    lanes = values[0][1].lanes
+    final = narrowed(tile.plan.nest)
+    vec = Vec(out.name, lanes * len(registers))
+    if final is None:
         (value,) = registers
-        vec = Vec(out.name, place.lanes)
+    elif (constant := added_constant(nest, final.wide)) is not None:
+        value = w.op("narrow_add", vec, *registers, constant[1])
+    else:
+        value = w.op("narrow", vec, *registers)
+    if values[0][1].woven:
+        value = w.op("unweave", vec, value)
+    for op, bound in final.bounds if final is not None else ():
+        value = w.op(op, vec, value, w.op("const", vec, bound))
+    starts = [substitute(index, p.at).plus(Affine((), p.vector * lanes * step)) for _, p in values]
     if out.kind == "b":
-        where = Address(nest.store.operand, scaled(offset, 1, 8))
-        w.store("store_bits", w.vecs[value], where, value, valid)
+        where = Address(nest.store.operand, scaled(starts[0], 1, 8))
+        w.store("store_bits", w.vecs[value], where, value, values[0][1].valid)
         return
     if w.vecs[value].scalar != out.name:
         value = w.op("convert", vec, value)
-    where = Address(nest.store.operand, offset)
     if step != 1:
-        w.store("scatter", vec, where, value, step, valid)
-    elif valid == vec.lanes:
-        w.store("store", vec, where, value)
+        where = Address(nest.store.operand, starts[0])
+        w.store("scatter", vec, where, value, step, values[0][1].valid)
+        return
+    value, parts = _joined(w, value, starts, [p.valid for _, p in values], lanes)
+    for begin, first, valid in parts:
+        part = () if valid == vec.lanes else (valid, first) if first else (valid,)
+        w.store("store", vec, Address(nest.store.operand, begin), value, *part)
+
+
+def _joined(
+    w: Writer, value: str, starts: list[Affine], valid: list[int], lanes: int
+) -> tuple[str, list[tuple[Affine, int, int]]]:
+    """The register with what is one piece of memory side by side, and (place, first lane, lanes) of
+    each piece.
+
+    starts   where each of its vectors of `lanes` belongs, of which `valid` exist
+    """
+    pieces: list[tuple[Affine, int]] = []
+    for start, n in zip(starts, valid, strict=True):
+        if pieces and pieces[-1][0].plus(Affine((), pieces[-1][1])) == start:
+            pieces[-1] = (pieces[-1][0], pieces[-1][1] + n)
+        else:
+            pieces.append((start, n))
+    if len(pieces) == len(starts) or sum(valid[:-1]) == lanes * (len(valid) - 1):
+        # Nothing meets, or what meets does so already: every vector but the last is full.
+        firsts = [starts.index(start) * lanes for start, _ in pieces]
     else:
-        w.store("store", vec, where, value, valid)
+        value = w.op("join", w.vecs[value], value, lanes, *valid)
+        firsts = [sum(n for _, n in pieces[:k]) for k in range(len(pieces))]
+    return value, [(start, first, n) for (start, n), first in zip(pieces, firsts, strict=True)]

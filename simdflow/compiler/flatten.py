@@ -8,6 +8,7 @@ Knows nothing of registers. A compressed operand keeps its (row, column) index.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,8 +16,19 @@ from itertools import pairwise
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
-from ..dsl.nest import Affine, Axis, Call, Cast, Expr, Load, LoopNest, Quotient, integer, rewrite
-from ..dsl.types import OperandType
+from ..dsl.nest import (
+    Affine,
+    Axis,
+    Call,
+    Cast,
+    Expr,
+    Fetched,
+    Load,
+    LoopNest,
+    Quotient,
+    integer,
+    rewrite,
+)
 
 Change = Callable[[str, tuple[Affine, ...]], tuple[Affine, ...]]
 
@@ -32,17 +44,21 @@ def flatten(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
 def fuse_named(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
     """A linearized nest with the axes fused that the dataflow names with `__`."""
     for name in dataflow.axes():
-        if "__" in name:
-            nest = _fused(nest, tuple(name.split("__")), name)
+        if "__" in name and name not in nest.extents:
+            nest = _fused(nest, tuple(name.split("__")), name, name == dataflow.lanes)
     return nest
 
 
 def map_accesses(nest: LoopNest, change: Change) -> LoopNest:
     """The nest with `change(operand, index) -> index` applied to every load and to the store."""
 
+    def fetched(t: Fetched) -> Fetched:
+        return replace(t, index=change(t.operand, t.index))
+
     def on(expr: Expr) -> Expr:
         if isinstance(expr, Load):
-            return replace(expr, index=change(expr.operand, expr.index))
+            index = tuple(i.mapped(fetched) for i in expr.index)
+            return replace(expr, index=change(expr.operand, index))
         return expr
 
     r = nest.reduction
@@ -125,28 +141,20 @@ def _with_axes(nest: LoopNest, name: str, parts: tuple[Axis, ...]) -> LoopNest:
     return replace(nest, grid=spread(nest.grid), reduction=r)
 
 
-def element_strides(t: OperandType) -> tuple[int, ...]:
-    """C-order strides in elements; rows of bits are whole bytes."""
-    if t.scalar.kind != "b" or not t.shape:
-        return t.strides
-    row = -(-t.shape[-1] // 8) * 8
-    strides = replace(t, shape=(*t.shape[:-1], row)).strides
-    return strides
-
-
 def _linearized(nest: LoopNest) -> LoopNest:
     def linear(operand: str, index: tuple[Affine, ...]) -> tuple[Affine, ...]:
         if not operand or nest.type_of(operand).storage == "csr":
             return index
-        total = Affine()
-        for a, stride in zip(index, element_strides(nest.type_of(operand)), strict=True):
+        kind = nest.type_of(operand)
+        total = Affine((), kind.origin)
+        for a, stride in zip(index, kind.strides, strict=True):
             total = total.plus(a.times(stride))
         return (total,)
 
     return map_accesses(nest, linear)
 
 
-def _fused(nest: LoopNest, names: tuple[str, ...], fused: str) -> LoopNest:
+def _fused(nest: LoopNest, names: tuple[str, ...], fused: str, repeating: bool) -> LoopNest:
     extents = nest.extents
     missing = [n for n in names if n not in extents]
     if missing:
@@ -154,7 +162,7 @@ def _fused(nest: LoopNest, names: tuple[str, ...], fused: str) -> LoopNest:
             f"{nest.name}: fused axis {fused!r} names {missing[0]!r}, which is no axis; axes are "
             f"{', '.join(extents)}. Name axes of the nest, outermost first."
         )
-    why = fusing_refused(nest, names)
+    why = fusing_refused(nest, names, repeating)
     if why:
         raise DataflowError(f"{nest.name}: axes {' and '.join(names)} cannot be fused: {why}")
     total = 1
@@ -167,7 +175,10 @@ def _fused(nest: LoopNest, names: tuple[str, ...], fused: str) -> LoopNest:
         for a in index:
             kept = tuple(t for t in a.terms if t[0] not in names)
             c = a.coefficient(inner)
-            out.append(Affine((*kept, (fused, c)) if c else kept, a.const))
+            period = math.prod(extents[n] for n in names if a.coefficient(n))
+            whole = all(a.coefficient(n) for n in names if extents[n] > 1)
+            term = fused if whole else Quotient("%", Affine.axis(fused), period)
+            out.append(Affine((*kept, (term, c)) if c else kept, a.const))
         return tuple(out)
 
     nest = map_accesses(nest, swap)
@@ -186,8 +197,11 @@ def _fused(nest: LoopNest, names: tuple[str, ...], fused: str) -> LoopNest:
     return replace(nest, grid=merged(nest.grid), reduction=r)
 
 
-def fusing_refused(nest: LoopNest, names: tuple[str, ...]) -> str:
-    """Why axes of a linearized nest cannot be one axis, or ''."""
+def fusing_refused(nest: LoopNest, names: tuple[str, ...], repeating: bool = False) -> str:
+    """Why axes of a linearized nest cannot be one axis, or ''.
+
+    With `repeating`, an access may leave out the outer ones: it comes round again (see period.py).
+    """
     grid = {a.name for a in nest.grid}
     if any((n in grid) != (names[0] in grid) for n in names):
         return "one is reduced, the other is not. Fuse axes of one kind."
@@ -201,9 +215,15 @@ def fusing_refused(nest: LoopNest, names: tuple[str, ...]) -> str:
     used = [n for n in names if extents[n] > 1]
     for access in nest.accesses:
         for a in access.index:
-            if any(isinstance(t, Quotient) and t.inner.axes & set(names) for t, _ in a.terms):
-                return f"{access} divides one of them."
-            for outer, inner in pairwise(used):
+            if any(not isinstance(t, str) and t.axes & set(names) for t, _ in a.terms):
+                return f"{access} divides one of them, or loads an index by it."
+            together = used
+            if repeating:
+                mentioned = [n for n in used if a.coefficient(n)]
+                together = used[len(used) - len(mentioned) :]
+                if mentioned != together:
+                    return f"{access} mentions an outer one without all inner ones."
+            for outer, inner in pairwise(together):
                 want = a.coefficient(inner) * extents[inner]
                 if a.coefficient(outer) != want:
                     return (
@@ -224,4 +244,7 @@ def value_operands(expr: Expr) -> tuple[Load, Load] | None:
             a = a.arg
         sides.append(a)
     a, b = sides
-    return (a, b) if isinstance(a, Load) and isinstance(b, Load) else None
+    if not isinstance(a, Load) or not isinstance(b, Load):
+        return None
+    # A register of a product is kept by its address, which a fetched index does not tell.
+    return None if any(i.fetched for x in (a, b) for i in x.index) else (a, b)

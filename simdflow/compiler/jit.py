@@ -47,7 +47,9 @@ def compile_program(program: Program, target: Target) -> Compiled:
     blocks: list[Block] = []
     text = _text(program, blocks)
     state = _state(program, blocks)
-    namespace: dict[str, Any] = {"max": _bound(">"), "min": _bound("<"), "__fetch": _fetch()}
+    namespace: dict[str, Any] = {"max": _bound(">"), "min": _bound("<")}
+    integers = {m.scalar for m in program.memories if m.scalar.kind in "ui"}
+    namespace |= {f"__fetch_{s}": _fetch(s.bits, s.kind == "i") for s in integers}
     namespace["__fresh"] = _fresh(state)
     for block in blocks:
         namespace[block.name] = _intrinsic(block, program, target, state)
@@ -63,10 +65,12 @@ def compile_program(program: Program, target: Target) -> Compiled:
 def _text(program: Program, blocks: list[Block]) -> str:
     args = ", ".join([*(m.name for m in program.memories), "begin", "end"])
     head = [f"def {program.name}({args}):", "    __r = __fresh()"]
-    return "\n".join([*head, *_block_lines(program.body, 1, blocks)]) + "\n"
+    return "\n".join([*head, *_block_lines(program, program.body, 1, blocks)]) + "\n"
 
 
-def _block_lines(body: Sequence[Statement], depth: int, blocks: list[Block]) -> Iterator[str]:
+def _block_lines(
+    program: Program, body: Sequence[Statement], depth: int, blocks: list[Block]
+) -> Iterator[str]:
     indent = "    " * depth
     for straight, run in itertools.groupby(body, key=lambda s: isinstance(s, Op)):
         if straight:
@@ -78,9 +82,10 @@ def _block_lines(body: Sequence[Statement], depth: int, blocks: list[Block]) -> 
         for s in run:
             if isinstance(s, Loop):
                 yield indent + loop_header(s)
-                yield from _block_lines(s.body, depth + 1, blocks)
+                yield from _block_lines(program, s.body, depth + 1, blocks)
             elif isinstance(s, Fetch):
-                yield f"{indent}{s.var} = __fetch({s.operand}, {s.offset})"
+                kind = program.memory(s.operand).scalar
+                yield f"{indent}{s.var} = {s.text(f'__fetch_{kind}({s.operand}, {s.offset})')}"
 
 
 def _block(name: str, ops: list[Op]) -> Block:
@@ -158,20 +163,23 @@ def _bound(order: str) -> Any:
 
 
 @cache
-def _fetch() -> Any:
+def _fetch(bits: int, signed: bool) -> Any:
     from llvmlite import ir
     from numba import types
     from numba.extending import intrinsic
 
     @intrinsic
-    def fetch_i32(typing: Any, memory: Any, index: Any) -> Any:
+    def fetch(typing: Any, memory: Any, index: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            typed = builder.bitcast(args[0], ir.IntType(32).as_pointer())
-            return builder.sext(builder.load(builder.gep(typed, [args[1]])), ir.IntType(64))
+            typed = builder.bitcast(args[0], ir.IntType(bits).as_pointer())
+            value = builder.load(builder.gep(typed, [args[1]]))
+            if bits == 64:
+                return value
+            return (builder.sext if signed else builder.zext)(value, ir.IntType(64))
 
         return types.int64(types.voidptr, types.int64), emit
 
-    return fetch_i32
+    return fetch
 
 
 def _intrinsic(block: Block, program: Program, target: Target, state: dict[str, Vec]) -> Any:
@@ -259,6 +267,7 @@ def _integer(b: Any, a: Affine, variables: dict, factor: int = 1) -> Any:
             inner, d = _integer(b, term.inner, variables), i64(integer(term.divisor))
             value = b.udiv(inner, d) if term.op == "//" else b.urem(inner, d)
         else:
+            assert isinstance(term, str), f"{term} was not fetched"
             value = variables[term]
         step = i64(integer(c) * factor)
         total = b.add(total, b.mul(value, step, flags=["nsw"]), flags=["nsw"])
@@ -289,8 +298,10 @@ def _numba_ir(function: Any, memories: int) -> tuple[str, str]:
         return str(library._final_module), result.fndesc.llvm_func_name
 
 
+# The stack is aligned because registers that do not fit lie there: 64 bytes across two cache lines
+# are two loads (a depthwise layer of 25x5x64 took 0.42 us, aligned 0.37).
 WRAPPER = """
-define void @{symbol}({parameters}) nounwind {{
+define void @{symbol}({parameters}) nounwind alignstack(64) {{
   %result = alloca ptr
   %error = alloca ptr
   %status = call i32 @{inner}(ptr %result, ptr %error, {arguments})

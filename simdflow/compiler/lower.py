@@ -12,6 +12,7 @@ the accumulators live in scratch, are started by a pass before and finished by a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,12 +24,15 @@ from .finish import finish, start
 from .levels import Level, sections
 from .place import Place, substitute
 from .plan import RegisterPlan, hoist_level
-from .program import Address, Memory, Program, Vec, operand_bytes
+from .program import Address, Memory, Program, Vec
 from .tile import points
+from .weave import whole
 from .window import slide
 from .writer import Writer
 
 SCRATCH = "scratch"
+# Two threads share 7 steps as 4 and 3: an eighth is lost. More steps are cut more evenly.
+EVEN = 8
 
 # What is written inside the loops, given where they stand and how large their steps are.
 Inner = Callable[[Mapping[str, Affine], Mapping[str, int]], None]
@@ -70,6 +74,11 @@ class Tile:
             return 1
         return -(-self.sizes[self.plan.flow.lanes] // self.lanes)
 
+    @property
+    def woven(self) -> bool:
+        """Whether the lanes of four vectors are interwoven."""
+        return self.plan.woven and whole(self.sizes[self.plan.flow.lanes], self.lanes)
+
     def valid(self, j: int) -> int:
         """How many lanes of vector `j` exist."""
         if self.plan.lanes_reduced:
@@ -100,7 +109,7 @@ class Tile:
             at_axis, count = spot.get(plan.shift.axis, 0), plan.shift.count
             shift = at_axis % count
             sharing = min(count, self.sizes[plan.shift.axis] - (at_axis - shift))
-        return Place(at, j, self.lanes, valid, left, section, shift, sharing)
+        return Place(at, j, self.lanes, valid, left, section, shift, sharing, self.woven)
 
 
 def lower(plan: RegisterPlan, name: str) -> Program:
@@ -169,15 +178,21 @@ def _all(plan: RegisterPlan, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def _parallel(plan: RegisterPlan) -> tuple[str, int, int]:
-    """(axis, extent, step) of the loop threads may cut: the plan's, or the outermost that runs."""
+    """(axis, extent, step) of the loop threads may cut: the plan's, or the outermost of at least
+    EVEN steps, else the one of most, which is cut most evenly.
+    """
     extents = plan.nest.extents
     blocked = dict(plan.flow.block)
-    for x in plan.levels[: plan.depth]:
-        if x.block or x.axis in blocked:
-            continue
-        if extents[x.axis] > x.step and plan.flow.parallel in ("", x.axis):
-            return x.axis, extents[x.axis], x.step
-    return "", 1, 1
+    free = [
+        x
+        for x in plan.levels[: plan.depth]
+        if not x.block and x.axis not in blocked and extents[x.axis] > x.step
+    ]
+    wanted = [x for x in free if plan.flow.parallel in ("", x.axis)]
+    if not wanted:
+        return "", 1, 1
+    best = max(wanted, key=lambda x: min(-(-extents[x.axis] // x.step), EVEN))
+    return best.axis, extents[best.axis], best.step
 
 
 def _hoists(plan: RegisterPlan) -> dict[int, list[tuple[Load, int]]]:
@@ -351,7 +366,7 @@ def _memories(plan: RegisterPlan, scratch: int) -> tuple[Memory, ...]:
                 found.append(Memory(f"{o.name}_{part}", scalar, size, part, o.name))
         else:
             scalar = BY_DTYPE[t.scalar.dtype] if t.scalar.kind == "b" else t.scalar
-            size = operand_bytes(t) if t.scalar.kind == "b" else t.size
+            size = math.prod(t.stored)
             found.append(Memory(o.name, scalar, size, "out" if o.role == "out" else "in", o.name))
     if scratch:
         assert nest.reduction is not None

@@ -9,9 +9,8 @@ object code is trusted (see cache.py).
 import ctypes
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from typing import Any
 
@@ -46,8 +45,17 @@ class Library:
         return Function(self.address(symbol), self)
 
 
-@cache
+_linkers: dict[str, Any] = {}
+
+
 def _linker() -> Any:
+    """The process's LLJIT. Several threads may ask for it first: `functools.cache` would keep the
+    last one's and unload the others', with code in use.
+    """
+    return _linkers.get("lljit") or _linkers.setdefault("lljit", _new_linker())
+
+
+def _new_linker() -> Any:
     import llvmlite.binding as llvm
 
     # LLVM's mutexes are taken inside llvmlite's lock only. Whoever forks while another thread is
@@ -69,18 +77,21 @@ def host_machine() -> Any:
     return llvm.Target.from_default_triple().create_target_machine()
 
 
-def link(code: bytes, symbols: Sequence[str]) -> Library:
+def link(code: bytes, symbols: Sequence[str], imports: Mapping[str, int] | None = None) -> Library:
     """Load object code made for this CPU and find the addresses of `symbols` (0.3 ms).
 
-    Undefined symbols are looked for in the process (libm, Python); those of numba's runtime, which
-    kernels never reach, become `abort`. RuntimeError with LLVM's text if `code` is not an object
-    file, lacks a symbol or needs one that is nowhere. May be called from any thread.
+    Undefined symbols are those of `imports`, or looked for in the process (libm, Python); those of
+    numba's runtime, which kernels never reach, become `abort`. RuntimeError with LLVM's text if
+    `code` is not an object file, lacks a symbol or needs one that is nowhere. May be called from
+    any thread.
     """
     import llvmlite.binding as llvm
 
     builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
     for symbol in symbols:
         builder.export_symbol(symbol)
+    for name, address in (imports or {}).items():
+        builder.import_symbol(name, address)
     if unreached := set(UNREACHED.findall(code)):
         abort = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
         for name in unreached:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..dsl.nest import Affine, Quotient, integer
 from ..dsl.types import SCALARS
+from .weave import woven_order
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Packing:
                    unsigned
     shifts         so many versions, each with its group elements `shift_stride` further on (see
                    plan.Shift)
+    period         the lanes repeat after so many, and the tile is the same everywhere; 0 if not
+    woven          lanes in the order of four interwoven vectors, where whole blocks of them are
+                   (see weave.py)
     """
 
     operand: str
@@ -45,6 +49,8 @@ class Packing:
     sums: bool
     shifts: int = 1
     shift_stride: int = 0
+    period: int = 0
+    woven: bool = False
 
     @property
     def unit(self) -> int:
@@ -112,6 +118,8 @@ class Packing:
         """
         if not self.lane:
             size = 1
+        elif self.period:
+            size = self.tile
         inner = size * self.inner_group
         total = Affine()
         stride = inner
@@ -123,7 +131,7 @@ class Packing:
                 total = total.plus(value.times(stride))
             stride *= n
         per_section = stride
-        if self.lane:
+        if self.lane and not self.period:
             done = sum(
                 -(-(stop - start) // s) * s * (per_section // size)
                 for start, stop, s in self.sections
@@ -164,13 +172,15 @@ def pack(array: np.ndarray, packing: Packing) -> np.ndarray:
         flat = np.unpackbits(array.ravel().view(np.uint8), bitorder="little")
     flat = flat.ravel()
     names = [a for a, _ in p.axes] + ([p.lane] if p.lane else [])
-    sizes = [n for _, n in p.axes] + ([p.lane_extent] if p.lane else [])
+    sizes = [n for _, n in p.axes] + ([p.period or p.lane_extent] if p.lane else [])
     steps = dict(p.coefficients)
     dense = np.lib.stride_tricks.as_strided(
         flat[p.start :], sizes, [steps[a] * flat.itemsize for a in names], writeable=False
     )
     if not p.lane:
         dense = dense[..., None]
+    if p.period:
+        dense = np.concatenate([dense] * (p.lane_extent // p.period), axis=-1)
     out = aligned(p.bytes)
     at, item = 0, flat.itemsize
     for shift, (start, stop, size) in itertools.product(range(p.shifts), p.sections):
@@ -196,6 +206,8 @@ def _panels(dense: np.ndarray, p: Packing, size: int, shift: int) -> np.ndarray:
     """[axes..., lanes] to [tile][axes..., groups][lane][group element], zero-padded."""
     lead = [(0, 0)] * (dense.ndim - 1)
     tiles = -(-dense.shape[-1] // size)
+    if p.woven and dense.shape[-1] % (4 * p.lanes) == 0:
+        dense = dense[..., woven_order(dense.shape[-1], p.lanes)]
     dense = np.pad(dense, [*lead, (0, tiles * size - dense.shape[-1])])
     names = [a for a, _ in p.axes]
     split = p.inner_group > 1

@@ -6,13 +6,16 @@ vector, broadcast, or gather. The only code that knows both dense and packed sto
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..dsl.nest import Affine, Load, Quotient, integer
+from ..dsl.nest import Affine, Fetched, Load, Quotient, integer
 from .packing import scaled
+from .period import straight
 from .plan import RegisterPlan
 from .program import Address, Vec
+from .weave import TOGETHER, places
 from .writer import Writer
 
 
@@ -26,6 +29,7 @@ class Place:
     left     group elements that exist from here on (the last group of a row may be short)
     section  padded size of the lane tile (the packed operand's panel)
     shift    which output of those that share a group (plan.Shift), of `sharing` in this tile
+    woven    the lanes are interwoven with those of three more vectors (see weave.py)
     """
 
     at: Mapping[str, Affine]
@@ -36,6 +40,7 @@ class Place:
     section: int = 1
     shift: int = 0
     sharing: int = 1
+    woven: bool = False
 
 
 def substitute(index: Affine, at: Mapping[str, Affine]) -> Affine:
@@ -44,6 +49,10 @@ def substitute(index: Affine, at: Mapping[str, Affine]) -> Affine:
     for term, c in index.terms:
         if isinstance(term, str):
             total = total.plus(at[term].times(c))
+            continue
+        if isinstance(term, Fetched):
+            moved = replace(term, index=tuple(substitute(i, at) for i in term.index))
+            total = total.plus(Affine(((moved, c),)))
             continue
         inner = substitute(term.inner, at)
         d = integer(term.divisor)
@@ -71,17 +80,30 @@ def address(plan: RegisterPlan, load: Load, place: Place) -> Address:
     t = nest.type_of(load.operand)
     if t.storage == "csr":
         return Address(f"{load.operand}_data", Affine.axis(_position(plan)))
-    index = load.index[-1]
+    index, periods = straight(nest, load.index[-1])
     at = place.at
+    if axis in periods:
+        at = {**at, axis: Affine()}  # a tile begins where a period does
     if plan.shift and is_product:
-        axis = plan.shift.axis
-        at = {**at, axis: at[axis].plus(Affine((), place.shift), -1)}
+        along = plan.shift.axis
+        at = {**at, along: at[along].plus(Affine((), place.shift), -1)}
     offset = substitute(index, at)
     step = _lane_step(plan, index)
     offset = offset.plus(Affine((), place.vector * place.lanes * step))
     if t.scalar.kind == "b":
         offset = scaled(offset, 1, 8)
     return Address(load.operand, offset)
+
+
+def identity(plan: RegisterPlan, load: Load, place: Place) -> Address:
+    """What tells one register of a product's side from others: its address, where it is not one of
+    four that are woven from the same rows.
+    """
+    if not place.woven or plan.packing(load.operand):
+        return address(plan, load, place)
+    k = place.vector % TOGETHER
+    block = address(plan, load, replace(place, vector=place.vector - k))
+    return replace(block, offset=block.offset.times(TOGETHER).plus(Affine((), k)))
 
 
 def _position(plan: RegisterPlan) -> str:
@@ -105,6 +127,8 @@ def product_load(w: Writer, plan: RegisterPlan, load: Load, place: Place, dst: s
     left = -(-place.left // 8) if scalar.kind == "b" else place.left
     if plan.shift:
         left += plan.shift.stride * (place.sharing - 1)
+    if place.woven and not packing:
+        return _woven_load(w, plan, load, place, dst, min(left, group))
     if packing:
         if packing.lane:
             return w.assign(dst, "load", vec, where)
@@ -147,22 +171,57 @@ def _short(
     other = plan.b if plan.a and plan.a.operand == where.operand else plan.a
     zeros = other is not None and plan.packing(other.operand) is not None
     t = plan.nest.type_of(where.operand)
-    size = t.size * t.scalar.bits // 8 if t.scalar.kind != "b" else 0
+    size = math.prod(t.memory) * t.scalar.bits // 8 if t.scalar.kind != "b" else 0
     item = max(t.scalar.bits // 8, 1)
     inside = (w.highest(where) + whole) * item <= size + t.slack
     return () if zeros and inside and not t.scalar.is_float else (valid,)
 
 
+def _woven_load(
+    w: Writer, plan: RegisterPlan, load: Load, place: Place, dst: str, rows: int
+) -> str:
+    """One of four vectors of [lane][row] out of `rows` rows, which all four read."""
+    scalar = plan.nest.type_of(load.operand).scalar.name
+    block = Vec(scalar, TOGETHER * place.lanes)
+    k = place.vector % TOGETHER
+    where = address(plan, load, replace(place, vector=place.vector - k))
+    step = load.index[-1].coefficient(plan.flow.group)
+    row = [
+        w.op("load", block, replace(where, offset=where.offset.plus(Affine((), g * step))))
+        if g < rows
+        else w.op("const", block, 0)
+        for g in range(TOGETHER)
+    ]
+    pairs = [w.op("zip", block, row[g], row[g + 1], k // 2, 1) for g in (0, 2)]
+    return w.assign(dst, "zip", block, *pairs, k % 2, 2)
+
+
 def value_load(w: Writer, plan: RegisterPlan, load: Load, place: Place) -> str:
     """Bring an operand of an expression into a register: one element a lane."""
     scalar = plan.nest.type_of(load.operand).scalar
-    where = address(plan, replace(load), place)
+    index, periods = straight(plan.nest, load.index[-1])
+    period = periods.get(plan.flow.lanes, 0)
+    where = address(plan, load, place)
+    where = replace(where, offset=where.offset.mapped(w.fetched))
     vec = Vec(scalar.name, place.lanes)
-    c = load.index[-1].coefficient(plan.flow.lanes) if place.lanes > 1 else 0
+    c = index.coefficient(plan.flow.lanes) if place.lanes > 1 else 0
     if place.lanes == 1:
         return w.op("load", vec, where)
     if c == 0:
         return w.op("broadcast", vec, where, 1)
+    if (place.woven or period) and c == 1:
+        first = replace(where, offset=where.offset.plus(Affine((), -place.vector * place.lanes)))
+        return pieces_load(w, vec, first, place, period)
     if c == 1:
         return w.op("load", vec, where, *(() if place.valid == place.lanes else (place.valid,)))
     return w.op("gather", vec, where, 1, c, 1, place.valid, 1)
+
+
+def pieces_load(w: Writer, vec: Vec, first: Address, place: Place, period: int = 0) -> str:
+    """The vector's lanes from a tile whose lane 0 is at `first`, repeating after `period`."""
+    starts = places(place.vector, place.lanes, place.woven)
+    starts = [p % period for p in starts] if period else starts
+    if starts != list(range(starts[0], starts[0] + place.lanes, 4)):
+        return w.op("pieces", vec, first, *starts)
+    where = replace(first, offset=first.offset.plus(Affine((), starts[0])))
+    return w.op("load", vec, where, *(() if place.valid == place.lanes else (place.valid,)))

@@ -17,9 +17,11 @@ from ..targets.base import Dot
 from .complete import complete, lanes_of, rounded
 from .levels import Level, levels_of, outside
 from .packing import Packing
-from .product import Shift, packings_of, product, shift_of
+from .period import straight
+from .product import Shift, packings_of, product, shift_of, weaves
 from .scalars import scalar_of
 from .tile import tile_keys  # the same walk over the tile that lowering does
+from .weave import TOGETHER
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class RegisterPlan:
                        loads, in row order
     levels             loops, outermost first; `depth` of them are outside the accumulators
     in_memory          the accumulators live in scratch: a grid loop runs inside a reduction loop
+    woven              tiles of whole blocks of vectors have their lanes interwoven (weave.py)
     slots              operand -> registers it may hold in the body
     hoisted            operand -> registers it holds across the loops that do not mention it
     registers          vector registers used at the most, and how they add up
@@ -50,6 +53,7 @@ class RegisterPlan:
     in_memory: bool
     packings: tuple[Packing, ...]
     shift: Shift | None
+    woven: bool
     slots: tuple[tuple[str, int], ...]
     hoisted: tuple[tuple[str, int], ...]
     registers: int
@@ -101,10 +105,13 @@ def plan(nest: LoopNest, flow: Dataflow, target: Target) -> RegisterPlan:
     dot, a, b = found if found else (None, None, None)
     group = dot.group if dot else 1
     flow = rounded(nest, flow, lanes, group)
-    levels, depth, in_memory = levels_of(nest, flow, lanes, group)
+    woven = weaves(nest, flow, lanes, found)
+    levels, depth, in_memory = levels_of(nest, flow, woven)
     shift = shift_of(nest, flow, group, (a, b))
-    packings = packings_of(nest, flow, lanes, group, levels, dot, b, shift)
-    counted = _registers(nest, flow, target, lanes, found, levels, in_memory, shift)
+    woven = woven and not in_memory
+    packings = packings_of(nest, flow, lanes, group, levels, dot, b, shift, woven)
+    _check_repeating(nest, flow, found, packings)
+    counted = _registers(nest, flow, target, lanes, found, levels, in_memory, shift, woven)
     slots, hoisted, registers, arithmetic = counted
     if registers > target.budget:
         raise DataflowError(
@@ -131,11 +138,28 @@ def plan(nest: LoopNest, flow: Dataflow, target: Target) -> RegisterPlan:
         in_memory=in_memory,
         packings=packings,
         shift=shift,
+        woven=woven,
         slots=slots,
         hoisted=hoisted,
         registers=registers,
         arithmetic=arithmetic,
     )
+
+
+def _check_repeating(
+    nest: LoopNest,
+    flow: Dataflow,
+    found: tuple[Dot, Load, Load] | None,
+    packings: tuple[Packing, ...],
+) -> None:
+    """A side of a product that repeats along the lanes is read in the kernel's own order."""
+    for load in found[1:] if found else ():
+        repeats = flow.lanes in straight(nest, load.index[-1])[1]
+        if repeats and all(p.operand != load.operand for p in packings):
+            raise DataflowError(
+                f"{nest.name}: lanes={flow.lanes!r} repeat {load.operand}, which cannot be packed; "
+                f"a product's side that repeats is. Use another axis as lanes."
+            )
 
 
 def _registers(
@@ -147,6 +171,7 @@ def _registers(
     levels: tuple[Level, ...],
     in_memory: bool,
     shift: Shift | None,
+    woven: bool,
 ) -> tuple[Sizes, Sizes, int, str]:
     """(slots, hoisted, count, how it adds up) of the largest tile."""
     tile = dict(flow.tile)
@@ -186,6 +211,9 @@ def _registers(
     if dot.flip:
         total += 1
         parts.append("sign 1")
+    if woven:
+        total += TOGETHER
+        parts.append(f"weaving {TOGETHER}")
     return tuple(slots), tuple(hoisted), total, ", ".join(parts)
 
 

@@ -17,7 +17,10 @@ from ..targets import Target
 from ..targets.base import Dot
 from .flatten import value_operands
 from .levels import Level
+from .narrowing import narrowed
 from .packing import Packing
+from .period import straight
+from .weave import whole
 
 
 @dataclass(frozen=True)
@@ -95,20 +98,23 @@ def packable(nest: LoopNest, load: Load) -> bool:
     Worth it: packed once by the user, or read again for some axis of the output. It can be: one
     axis a term (no window), every element at one place.
     """
-    t, index = nest.type_of(load.operand), load.index[-1]
-    if t.storage == "csr" or any(not isinstance(term, str) for term, _ in index.terms):
+    t = nest.type_of(load.operand)
+    index, periods = straight(nest, load.index[-1])
+    if t.storage in ("csr", "computed") or any(
+        not isinstance(term, str) for term, _ in index.terms
+    ):
         return False
     if sum(x.operand == load.operand for x in nest.loads()) > 1:
         return False
     extents = nest.extents
-    terms = sorted((index.coefficient(a), extents[a]) for a in index.axes)
+    terms = sorted((index.coefficient(a), periods.get(a, extents[a])) for a in index.axes)
     reach = 1
     for c, n in terms:
         if c < reach:
             return False
         reach = c * (n - 1) + reach
     grid = {a.name for a in nest.grid if extents[a.name] > 1}
-    return t.storage == "packed" or not grid <= index.axes
+    return t.storage == "packed" or bool(periods) or not grid <= index.axes
 
 
 def shift_of(
@@ -162,6 +168,7 @@ def packings_of(
     dot: Dot | None,
     b: Load | None,
     shift: Shift | None,
+    woven: bool,
 ) -> tuple[Packing, ...]:
     """Operands of the product that are worth, or need, the kernel's own order."""
     r = nest.reduction
@@ -171,7 +178,7 @@ def packings_of(
     found = []
     order = [x.axis for x in levels if not x.block]
     for load in sides:
-        index = load.index[-1]
+        index, periods = straight(nest, load.index[-1])
         if not packable(nest, load):
             continue
         needs = flow.lanes in index.axes or (group > 1 and index.coefficient(flow.group) != 1)
@@ -182,12 +189,14 @@ def packings_of(
         axes = [a for a in order if a in index.axes and a != flow.lanes]
         vector = lanes * (group if flow.lanes == flow.group else 1)
         tile = vector if reduced else dict(flow.tile)[flow.lanes]
+        period = periods.get(flow.lanes, 0)
+        lane_extent = tile if period else nest.extents[flow.lanes]
         found.append(
             Packing(
                 operand=load.operand,
                 scalar=nest.type_of(load.operand).scalar.name,
                 lane=flow.lanes if flow.lanes in index.axes else "",
-                lane_extent=nest.extents[flow.lanes] if flow.lanes in index.axes else 1,
+                lane_extent=lane_extent if flow.lanes in index.axes else 1,
                 lanes=lanes,
                 tile=tile,
                 group=group,
@@ -199,6 +208,37 @@ def packings_of(
                 sums=dot.flip and b is not None and b.operand == load.operand,
                 shifts=shift.count if shift else 1,
                 shift_stride=shift.stride if shift else 0,
+                period=period,
+                woven=woven,
             )
         )
     return tuple(found)
+
+
+def weaves(
+    nest: LoopNest, flow: Dataflow, lanes: int, found: tuple[Dot, Load, Load] | None
+) -> bool:
+    """Whether the tiles of a plan are woven: rows of bytes are summed by fours along another axis
+    than the lanes', and the result is made bytes again.
+    """
+    grid = {a.name for a in nest.grid}
+    tile = dict(flow.tile).get(flow.lanes, lanes)
+    if found is None or flow.lanes not in grid or lanes % 4 or not whole(tile, lanes):
+        return False
+    dot, *sides = found
+    packed = [packable(nest, x) for x in sides]
+    if dot.group != 4 or sorted(packed) != [False, True] or narrowed(nest) is None:
+        return False
+    moving, still = (sides[i].index[-1] for i in (packed.index(False), packed.index(True)))
+    if any(SCALARS[nest.type_of(x.operand).scalar.name].bits != 8 for x in sides):
+        return False
+    in_rows = moving.coefficient(flow.lanes) == 1 and moving.coefficient(flow.group) > 1
+    if not in_rows or flow.lanes not in still.axes:
+        return False
+    rest = nest.extents[flow.lanes] % tile
+    if straight(nest, still)[1] and not whole(rest, lanes):
+        return False
+    others = [x for x in nest.accesses if x not in sides]
+    return all(
+        straight(nest, i)[0].coefficient(flow.lanes) in (0, 1) for x in others for i in x.index
+    )

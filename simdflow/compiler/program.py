@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..dsl.nest import Affine
-from ..dsl.types import OperandType, Scalar
+from ..dsl.types import Scalar
 
 
 @dataclass(frozen=True, order=True)
@@ -58,11 +58,20 @@ class Op:
 
 @dataclass(frozen=True)
 class Fetch:
-    """`var = operand[offset]`: an integer read into a loop-level variable (sparse indices)."""
+    """`var = operand[offset]`: an integer read into a loop-level variable (indices).
+
+    limits   the nearest integer between these is taken, so that whatever the memory holds, what is
+             read by it lies inside; None where the values cannot change (sparse indices)
+    """
 
     var: str
     operand: str
     offset: Affine
+    limits: tuple[int, int] | None = None
+
+    def text(self, read: str) -> str:
+        """`read`, an expression of the integer, held inside the limits."""
+        return read if self.limits is None else "min(max({}, {}), {})".format(read, *self.limits)
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ def _lines(body: tuple[Statement, ...], depth: int) -> Iterator[str]:
             yield f"{indent}{kind}for {s.var} in {s.start}..{s.stop} step {s.step}:"
             yield from _lines(s.body, depth + 1)
         elif isinstance(s, Fetch):
-            yield f"{indent}{s.var} = {s.operand}[{s.offset}]"
+            yield f"{indent}{s.var} = {s.text(f'{s.operand}[{s.offset}]')}"
         else:
             shown = ", ".join(_shown(a) for a in s.args)
             yield f"{indent}{s.dst + ': ' + str(s.vec) + ' = ' if s.dst else ''}{s.name}({shown})"
@@ -146,11 +155,3 @@ def _lines(body: tuple[Statement, ...], depth: int) -> Iterator[str]:
 
 def _shown(arg: Arg) -> str:
     return f"{arg.operand}[{arg.offset}]" if isinstance(arg, Address) else str(arg)
-
-
-def operand_bytes(t: OperandType) -> int:
-    """Bytes one dense operand occupies."""
-    if t.scalar.kind == "b":
-        last = -(-t.shape[-1] // 8) if t.shape else 1
-        return t.size // max(t.shape[-1], 1) * last if t.shape else 1
-    return t.size * t.scalar.bits // 8

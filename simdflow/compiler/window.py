@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..dsl.nest import Affine, Load
-from .place import address
+from .place import identity
 from .program import Address
 from .writer import Writer
 
@@ -59,7 +59,7 @@ def slide(
             for spot in tile.spots:
                 for j in range(tile.vectors):
                     place = tile.place(spot, j, p)
-                    places.setdefault(address(plan, load, place), place)
+                    places.setdefault(identity(plan, load, place), place)
         along = [k for k in places if var in k.offset.axes]
         pairs = [(k, _moved(k, var, step)) for k in along]
         kept = [(k, n) for k, n in pairs if n in places][: wanted[load.operand] - 1]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..dsl.nest import Affine
+from ..dsl.nest import Affine, Fetched
 from .program import Address, Arg, Fetch, Loop, Op, Statement, Vec
 
 if TYPE_CHECKING:
@@ -73,6 +73,21 @@ class Writer:
         """`var = operand[offset]`, an integer from 0 to `limit`."""
         self._bodies[-1].append(Fetch(var, operand, offset))
         self.ranges[var] = (0, limit)
+
+    def fetched(self, term: Fetched) -> str:
+        """The variable that holds an integer of an index; read unless it is known."""
+        key = ("fetch", term)
+        for known in self._known:
+            if key in known:
+                return known[key]
+        var = f"{term.operand}_at_{self._count}"
+        self._count += 1
+        (offset,) = term.index
+        limits = term.low, term.high
+        self._bodies[-1].append(Fetch(var, term.operand, offset, limits))
+        self.ranges[var] = limits
+        self._known[-1][key] = var
+        return var
 
     def forget(self) -> None:
         """What was written may have changed what memory holds, or names will be assigned anew."""

@@ -1,4 +1,4 @@
-"""Turns a network, its outputs and its times into lines of text for `simdflow run`.
+"""Turns a model and its outputs into lines of text for `simdflow run`.
 
 It decides how results look and computes none of them.
 """
@@ -7,18 +7,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layerwise import Network, Quantized
+from ..graph.model import Model
+from ..graph.network import Port
 
 
-def heading(network: Network) -> str:
-    """Three lines: the network and its target, the types at both ends."""
-    macs = sum(step.macs for step in network.steps)
-    layers = sum(step.call is not None for step in network.steps)
-    return (
-        f"{network.name}: {layers} layers, {macs / 1e6:.2f} MMAC, target {network.target}\n"
-        f"takes     {shown(network.input)}{_real(network.input_quantized)}\n"
-        f"gives     {shown(network.output)}{_real(network.output_quantized)}"
-    )
+def heading(model: Model) -> str:
+    """Three lines or more: the network and its target, the types at both ends."""
+    tasks = model.network.tasks
+    macs = sum(t.macs for t in tasks)
+    threads = f", {model.threads} threads" if model.threads > 1 else ""
+    lines = [f"{model.name}: {len(tasks)} kernels, {macs / 1e6:.2f} MMAC, target {model.target}"
+             f"{threads}"]  # fmt: skip
+    lines += [f"takes     {_port(p)}" for p in model.inputs]
+    lines += [f"gives     {_port(p)}" for p in model.outputs]
+    return "\n".join(lines)
+
+
+def _port(port: Port) -> str:
+    if port.quantization is None:
+        return str(port)
+    (scale, *_), zero = port.quantization
+    return f"{port}, real = {scale:g} * (q {'-' if zero > 0 else '+'} {abs(zero)})"
 
 
 def shown(array: np.ndarray) -> str:
@@ -27,26 +36,19 @@ def shown(array: np.ndarray) -> str:
     return f"{scalar}[{', '.join(map(str, array.shape))}]"
 
 
-def _real(quantized: Quantized | None) -> str:
-    if quantized is None:
-        return ""
-    sign = "-" if quantized.zero_point > 0 else "+"
-    return f", real = {quantized.scale:g} * (q {sign} {abs(quantized.zero_point)})"
-
-
 MOST_LINES = 16
 
 
-def results(network: Network, outputs: np.ndarray, labels: np.ndarray | None, top: int) -> str:
+def results(model: Model, outputs: np.ndarray, labels: np.ndarray | None, top: int) -> str:
     """One line for each of the first inputs: the `top` largest outputs as index and real value.
 
     `labels` [n or more] adds a column and a last line with the share that was right. An output of
     more than one axis is summed up by its range instead: it is no list of classes.
     """
     real = outputs.astype(np.float32)
-    if network.output_quantized:
-        quantized = network.output_quantized
-        real = (real - quantized.zero_point) * np.float32(quantized.scale)
+    if (meaning := model.outputs[0].quantization) is not None:
+        scales, zero_point = meaning
+        real = (real - zero_point) * np.float32(scales[0])
     if outputs.ndim != 2:
         return "\n".join(
             f"input {at}: {list(y.shape)} values from {y.min():g} to {y.max():g}, mean {y.mean():g}"
@@ -81,24 +83,3 @@ def difference(outputs: np.ndarray, golden: np.ndarray) -> str:
         f"{np.count_nonzero(apart)} of {apart.size} values differ, by {apart.max():g} at most "
         f"(the largest value is {np.abs(theirs.astype(np.float64)).max():g})"
     )
-
-
-def layer_table(network: Network, times: tuple[list[float], float]) -> str:
-    """Each step with its time, its share of all and its rate; then the whole."""
-    each, whole = times
-    rows = [("layer", "output", "us", "share", "GMAC/s")]
-    for at, (step, us) in enumerate(zip(network.steps, each, strict=True)):
-        rate = f"{step.macs / us / 1e3:.1f}" if step.macs and us else "-"
-        share = f"{100 * us / max(sum(each), 1e-9):.1f} %"
-        time = f"{us:.2f}" if step.call is not None else "-"
-        rows.append((f"{at:3d} {step.kind} {step.detail}".rstrip(), shown(step.out), time,
-                     share if step.call is not None else "-", rate))  # fmt: skip
-    macs = sum(step.macs for step in network.steps)
-    rows.append(("whole network", "", f"{whole:.2f}", "", f"{macs / whole / 1e3:.1f}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = []
-    for row in rows:
-        left = [cell.ljust(w) for cell, w in zip(row[:2], widths[:2], strict=True)]
-        right = [cell.rjust(w) for cell, w in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join(left + right).rstrip())
-    return "\n".join(lines)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..dsl.errors import OperandError
-from .layerwise import Network
+from ..graph.model import Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,24 +51,29 @@ def chosen(data: dict[str, np.ndarray], key: str | None, usual: str, path: Path)
     return data[name]
 
 
-def inputs(values: np.ndarray, network: Network, scale: float = 1.0) -> Samples:
-    """`values` [n, ...] or [...] as inputs of the network.
+def inputs(values: np.ndarray, model: Model, scale: float = 1.0) -> Samples:
+    """`values` [n, ...] or [...] as inputs of a model with one.
 
     Of the model's own type and with scale 1: unchanged. Otherwise they are real values:
     `q = clamp(round_half_even(values * scale / s) + z)` for a quantized model, `values * scale` for
     an f32 one. Raises OperandError for other shapes, and for values that are no finite numbers.
     """
-    want = network.input
-    one = want.shape[1:]
+    if len(model.inputs) != 1:
+        raise OperandError(
+            f"run: inputs={len(model.inputs)}; a network with one is run from a file. Use the "
+            "Python interface"
+        )
+    kind = model.inputs[0].type
+    one, want = kind.shape[1:], kind.scalar.dtype
     if values.shape == one:
         values = values[np.newaxis]
-    if values.ndim != want.ndim or values.shape[1:] != one or len(values) == 0:
+    if values.ndim != len(kind.shape) or values.shape[1:] != one or len(values) == 0:
         raise OperandError(
             f"run: input={values.dtype}{list(values.shape)} does not fit; any number of "
-            f"{want.dtype}{list(one)} does. Reshape the array, or choose another with --key"
+            f"{want}{list(one)} does. Reshape the array, or choose another with --key"
         )
     shown = f"input     {values.dtype}{list(values.shape)}"
-    if values.dtype == want.dtype and scale == 1.0:
+    if values.dtype == want and scale == 1.0:
         return Samples(values, f"{shown}, as it is")
     if values.dtype.kind not in "fiub" or not np.all(np.isfinite(values)):
         raise OperandError(
@@ -76,15 +81,16 @@ def inputs(values: np.ndarray, network: Network, scale: float = 1.0) -> Samples:
             "be converted. Clean the array"
         )
     real = values.astype(np.float32) * np.float32(scale)
-    quantized = network.input_quantized
-    if quantized is None:
-        return Samples(real.astype(want.dtype), f"{shown} times {scale:g} as {want.dtype}")
-    bounds = np.iinfo(want.dtype)
-    q = np.rint(real / np.float32(quantized.scale)) + quantized.zero_point
+    meaning = model.inputs[0].quantization
+    if meaning is None:
+        return Samples(real.astype(want), f"{shown} times {scale:g} as {want}")
+    (step, *_), zero_point = meaning
+    bounds = np.iinfo(want)
+    q = np.rint(real / np.float32(step)) + zero_point
     outside = np.count_nonzero((q < bounds.min) | (q > bounds.max))
     note = (
-        f"{shown} times {scale:g}, taken as real values and quantized to {want.dtype}: scale "
-        f"{quantized.scale:g}, zero point {quantized.zero_point}; {outside} of {q.size} values "
+        f"{shown} times {scale:g}, taken as real values and quantized to {want}: scale "
+        f"{step:g}, zero point {zero_point}; {outside} of {q.size} values "
         "lie outside and were clamped"
     )
-    return Samples(np.clip(q, bounds.min, bounds.max).astype(want.dtype), note)
+    return Samples(np.clip(q, bounds.min, bounds.max).astype(want), note)

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dsl.errors import ModelError
+from .tflite_bytes import FileBytes
 from .tflite_options import Option, read_options
+from .tflite_sparse import densified, read_sparsity
 
 MAX_FILE_BYTES = 2**31 - 1
 MAX_RANK = 8
-MAX_ENTRIES = 65_536
 MAX_TENSOR_BYTES = 2**31 - 1
 
 
@@ -31,7 +32,8 @@ MAX_TENSOR_BYTES = 2**31 - 1
 class Tensor:
     """One tensor of the file.
 
-    `dtype` is a numpy dtype; `data` is a read-only array of `shape` for constants, else None;
+    `dtype` is a numpy dtype; `data` is a read-only array of `shape` for constants (a sparse one is
+    made dense), else None;
     `scale` (f32) and `zero_point` (int64) are read-only vectors of one element or of shape[axis],
     or None when not quantized: real = scale * (q - zero_point).
     """
@@ -47,8 +49,8 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: its `kind` ("CONV_2D"), indices of its tensors (-1: an absent optional input)
-    and its options.
+    """One operator: its `kind` ("CONV_2D", "CUSTOM(name)"), indices of its tensors (-1: an absent
+    optional input) and its options.
 
     `options` are (name, value) pairs sorted by name, in lower case ("padding" is "same" or "valid",
     "activation" is "none", "relu", "relu6", ...); kinds whose options nobody here reads have none.
@@ -81,6 +83,11 @@ def read(path: str | os.PathLike[str]) -> Model:
     """The model in the file at `path`. ModelError if it is no regular file, too large or
     malformed.
     """
+    return parse(read_bytes(path), Path(path).name)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of the file at `path`. ModelError if it is no regular file or too large."""
     file = Path(path)
     try:
         status = file.stat()
@@ -93,10 +100,9 @@ def read(path: str | os.PathLike[str]) -> Model:
                 f"tflite: path={str(file)!r} has {status.st_size} bytes; at most "
                 f"{MAX_FILE_BYTES} are allowed. Give a smaller model"
             )
-        content = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise ModelError(f"tflite: path={str(file)!r} cannot be read: {error.strerror}") from error
-    return parse(content, file.name)
 
 
 def parse(content: bytes, name: str = "model") -> Model:
@@ -104,8 +110,8 @@ def parse(content: bytes, name: str = "model") -> Model:
     aligned.
 
     `name` stands in error messages. Raises ModelError for a file that is malformed, has more than
-    one graph, has tensors of other types than f32 f16 i8 u8 i32 i64 bool, sparse or variable ones,
-    or when the package `tflite` is missing.
+    one graph, has variable tensors or ones of other types than f32 f16 i8 u8 i32 i64 bool, or when
+    the package `tflite` is missing.
     """
     content = bytes(content)
     if len(content) < 8 or content[4:8] != b"TFL3":
@@ -136,54 +142,13 @@ def _schema(name: str) -> ModuleType:
     return module
 
 
-class _File:
-    """The bytes with a budget: all vectors read from them together may not be longer than the file
-    allows.
-
-    In an honest file every vector has bytes of its own, so four times the file is generous; a
-    malicious one lets many tables share one long vector, and reading it would take quadratic time.
-    """
+class _File(FileBytes):
+    """The tables of the file: each method reads one kind of them."""
 
     def __init__(self, content: bytes, name: str, schema: ModuleType) -> None:
-        self.content, self.name, self.schema = content, name, schema
-        self.budget = 4 * len(content)
+        super().__init__(content, name, schema)
         codes = vars(schema.BuiltinOperator)
         self.kinds = {code: kind for kind, code in codes.items() if isinstance(code, int)}
-
-    def refuse(
-        self, field: str, value: object, rest: str, remedy: str = "Fetch the file again"
-    ) -> ModelError:
-        return ModelError(f"{self.name}: {field}={value} {rest}. {remedy}")
-
-    def charge(self, count: int, itemsize: int, field: str) -> int:
-        """`count`, if that many elements can be in the file at all."""
-        self.budget -= count * itemsize
-        if count < 0 or count * itemsize > len(self.content) or self.budget < 0:
-            raise self.refuse(
-                field,
-                count,
-                f"elements of {itemsize} bytes cannot be in a file of {len(self.content)} bytes",
-            )
-        return count
-
-    def entries(self, count: int, field: str) -> int:
-        """`count`, if a vector of that many tables is possible."""
-        if count > MAX_ENTRIES:
-            raise self.refuse(field, count, f"is too many; at most {MAX_ENTRIES} are allowed")
-        return self.charge(count, 4, field)
-
-    def vector(self, table: Any, method: str, itemsize: int, field: str) -> NDArray[Any]:
-        """A vector of numbers of a table, possibly empty."""
-        count = self.charge(getattr(table, f"{method}Length")(), itemsize, field)
-        return np.asarray(getattr(table, f"{method}AsNumpy")()) if count else np.empty(0, np.int64)
-
-    def integers(self, table: Any, method: str, itemsize: int, field: str) -> tuple[int, ...]:
-        return tuple(int(v) for v in self.vector(table, method, itemsize, field))
-
-    def text(self, raw: bytes | None, field: str) -> str:
-        raw = raw or b""
-        self.charge(len(raw), 1, field)
-        return raw.decode("utf-8")
 
     def model(self) -> Model:
         root = self.schema.Model.GetRootAs(self.content, 0)
@@ -226,7 +191,10 @@ class _File:
                     "is not in the schema",
                     "Update the package tflite",
                 )
-            kinds.append(self.kinds[number])
+            kind = self.kinds[number]
+            if kind == "CUSTOM":
+                kind = f"CUSTOM({self.text(code.CustomCode(), f'operator_codes[{i}].custom_code')})"
+            kinds.append(kind)
         return kinds
 
     def operator(self, entry: Any, kinds: list[str], index: int) -> Operator:
@@ -241,7 +209,7 @@ class _File:
             kinds[code],
             inputs,
             outputs,
-            read_options(entry, kinds[code], self.schema, f"{self.name}: {field}"),
+            read_options(self, entry, kinds[code], field),
         )
 
     def tensor(self, root: Any, entry: Any, buffers: int, index: int) -> Tensor:
@@ -254,9 +222,9 @@ class _File:
                 "is not supported; f32 f16 i8 u8 i32 i64 bool are",
                 "Export the model in these",
             )
-        if entry.IsVariable() or entry.Sparsity() is not None:
+        if entry.IsVariable():
             raise self.refuse(
-                field, "variable or sparse", "is not supported; dense is", "Export it as dense"
+                field, "variable", "is not supported; constants are", "Export the model stateless"
             )
         rank = entry.ShapeLength()
         if not 0 <= rank <= MAX_RANK:
@@ -270,19 +238,20 @@ class _File:
                 f"is not possible; sizes from 0 and {MAX_TENSOR_BYTES} bytes in all are",
             )
         name = self.text(entry.Name(), f"{field}.name")
-        data = self.constant(root, entry.Buffer(), buffers, shape, dtype, field)
+        data = self.constant(root, entry, buffers, shape, dtype, field)
         scale, zero_point, axis = self.quantization(entry.Quantization(), shape, dtype, field)
         return Tensor(name, shape, dtype, data, scale, zero_point, axis)
 
     def constant(
         self,
         root: Any,
-        number: int,
+        entry: Any,
         buffers: int,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         field: str,
     ) -> NDArray[Any] | None:
+        number, sparsity = entry.Buffer(), entry.Sparsity()
         if not 0 <= number < buffers:
             raise self.refuse(
                 f"{field}.buffer", number, f"is out of range; 0 to {buffers - 1} are allowed"
@@ -304,6 +273,9 @@ class _File:
             raw = np.asarray(buffer.DataAsNumpy()) if size else np.empty(0, np.uint8)
         if size == 0:
             return np.empty(shape, dtype) if count == 0 else None
+        tree = None if sparsity is None else read_sparsity(self, sparsity, f"{field}.sparsity")
+        if tree is not None:
+            count = size // dtype.itemsize
         if size != count * dtype.itemsize:
             raise self.refuse(
                 f"{field}.buffer",
@@ -317,6 +289,8 @@ class _File:
             self.charge(size, 1, f"{field}.buffer")
             array = array.copy()
             array.flags.writeable = False
+        if tree is not None:
+            return densified(self, tree, array, shape, f"{field}.sparsity")
         return array.reshape(shape)
 
     def quantization(

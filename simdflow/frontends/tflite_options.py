@@ -7,12 +7,12 @@ not know have none.
 
 import math
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from ..dsl.errors import ModelError
+from .tflite_bytes import FileBytes
 
-Option = int | float | bool | str
+Option = int | float | bool | str | tuple[int, ...]
 
 _PADDINGS = ("same", "valid")
 _ACTIVATIONS = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")
@@ -20,7 +20,7 @@ _WEIGHT_FORMATS = ("default", "shuffled")
 
 # For each kind: the schema class of its options, and option name -> (method of that class, how to
 # read it, value when the options are absent). A tuple decodes an enumeration, `range` is an int of
-# at least 1, a type is itself.
+# at least 1, `tuple` a vector of ints, another type is itself.
 _Field = tuple[str, Any, Option]
 _ACTIVATION: dict[str, _Field] = {"activation": ("FusedActivationFunction", _ACTIVATIONS, "none")}
 _WINDOW: dict[str, _Field] = {
@@ -42,12 +42,15 @@ _RESIZE: dict[str, _Field] = {
     "align_corners": ("AlignCorners", bool, False),
     "half_pixel_centers": ("HalfPixelCenters", bool, False),
 }
+_REDUCER: dict[str, _Field] = {"keep_dims": ("KeepDims", bool, False)}
+_AXIS: dict[str, _Field] = {"axis": ("Axis", int, 0)}
 _OPTIONS: dict[str, tuple[str, dict[str, _Field]]] = {
     "CONV_2D": ("Conv2DOptions", {**_WINDOW, **_DILATION}),
     "DEPTHWISE_CONV_2D": (
         "DepthwiseConv2DOptions",
         {**_WINDOW, **_DILATION, "multiplier": ("DepthMultiplier", int, 0)},
     ),
+    "TRANSPOSE_CONV": ("TransposeConvOptions", _WINDOW),
     "AVERAGE_POOL_2D": ("Pool2DOptions", _POOL),
     "MAX_POOL_2D": ("Pool2DOptions", _POOL),
     "FULLY_CONNECTED": (
@@ -64,8 +67,31 @@ _OPTIONS: dict[str, tuple[str, dict[str, _Field]]] = {
     "SOFTMAX": ("SoftmaxOptions", {"beta": ("Beta", float, 0.0)}),
     "LEAKY_RELU": ("LeakyReluOptions", {"slope": ("Alpha", float, 0.0)}),
     "GELU": ("GeluOptions", {"approximate": ("Approximate", bool, False)}),
-    "MEAN": ("ReducerOptions", {"keep_dims": ("KeepDims", bool, False)}),
-    "CONCATENATION": ("ConcatenationOptions", {"axis": ("Axis", int, 0), **_ACTIVATION}),
+    "DIV": ("DivOptions", _ACTIVATION),
+    "L2_NORMALIZATION": ("L2NormOptions", _ACTIVATION),
+    "MEAN": ("ReducerOptions", _REDUCER),
+    "SUM": ("ReducerOptions", _REDUCER),
+    "REDUCE_MAX": ("ReducerOptions", _REDUCER),
+    "REDUCE_MIN": ("ReducerOptions", _REDUCER),
+    "REDUCE_PROD": ("ReducerOptions", _REDUCER),
+    "CONCATENATION": ("ConcatenationOptions", {**_AXIS, **_ACTIVATION}),
+    "GATHER": ("GatherOptions", {**_AXIS, "batch_dims": ("BatchDims", int, 0)}),
+    "PACK": ("PackOptions", _AXIS),
+    "UNPACK": ("UnpackOptions", _AXIS),
+    "RESHAPE": ("ReshapeOptions", {"shape": ("NewShape", tuple, ())}),
+    "SQUEEZE": ("SqueezeOptions", {"axes": ("SqueezeDims", tuple, ())}),
+    "MIRROR_PAD": ("MirrorPadOptions", {"mode": ("Mode", ("reflect", "symmetric"), "reflect")}),
+    "STRIDED_SLICE": (
+        "StridedSliceOptions",
+        {
+            "begin_mask": ("BeginMask", int, 0),
+            "end_mask": ("EndMask", int, 0),
+            "ellipsis_mask": ("EllipsisMask", int, 0),
+            "new_axis_mask": ("NewAxisMask", int, 0),
+            "shrink_axis_mask": ("ShrinkAxisMask", int, 0),
+            "offset": ("Offset", bool, False),
+        },
+    ),
     "BATCH_MATMUL": (
         "BatchMatMulOptions",
         {"transpose_a": ("AdjX", bool, False), "transpose_b": ("AdjY", bool, False)},
@@ -78,7 +104,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, _Field]]] = {
 
 
 def read_options(
-    entry: Any, kind: str, schema: ModuleType, field: str
+    file: FileBytes, entry: Any, kind: str, field: str
 ) -> tuple[tuple[str, Option], ...]:
     """The options of the operator `entry` of the given kind, sorted by name; ModelError if one is
     impossible.
@@ -89,20 +115,23 @@ def read_options(
         return ()
     class_name, fields = _OPTIONS[kind]
     union, table = entry.BuiltinOptionsType(), entry.BuiltinOptions()
-    expected = getattr(schema.BuiltinOptions, class_name)
+    expected = getattr(file.schema.BuiltinOptions, class_name)
     if union not in (0, expected):
-        raise ModelError(
-            f"{field}.options_type={union} does not belong to {kind}; {expected} does. "
-            "Fetch the file again"
+        raise file.refuse(
+            f"{field}.options_type", union, f"does not belong to {kind}; {expected} does"
         )
     reader = None
     if union == expected and table is not None:
-        reader = getattr(schema, class_name)()
+        reader = getattr(file.schema, class_name)()
         reader.Init(table.Bytes, table.Pos)
-    found = []
+    found: list[tuple[str, Option]] = []
     for name, (method, form, absent) in sorted(fields.items()):
+        if form is tuple:
+            values = () if reader is None else file.integers(reader, method, 4, f"{field}.{name}")
+            found.append((name, values))
+            continue
         value = absent if reader is None else getattr(reader, method)()
-        found.append((name, _decode(value, form, f"{field}.{name}")))
+        found.append((name, _decode(value, form, f"{file.name}: {field}.{name}")))
     return tuple(found)
 
 

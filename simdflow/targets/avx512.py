@@ -31,16 +31,16 @@ def avx512(cpu: str, has: Collection[str], features: str) -> Target:
         registers=32,
         budget=30,
         dots=(*(FOURS if vnni else ()), *PAIRS, *WIDENED, bits),
-        rates=(("dot", 2.0), ("load", 2.0), ("store", 1.0), ("other", 4.0)),
+        rates=(("dot", 2.0), ("load", 2.0), ("store", 1.0), ("shuffle", 2.0), ("other", 4.0)),
         cpu=cpu,
         features=features,
-        rows=partial(_rows, vnni),
+        rows=partial(_rows, vnni, "avx512vbmi" in has),
     )
 
 
-def _rows(vnni: bool) -> Mapping[str, Instruction]:
+def _rows(vnni: bool, vbmi: bool) -> Mapping[str, Instruction]:
     from . import x86
-    from .depthwise import GATHER
+    from .depthwise import gather
     from .memory import MASKED
 
     own = (
@@ -48,7 +48,7 @@ def _rows(vnni: bool) -> Mapping[str, Instruction]:
         x86.flip(WIDTH),
         *x86.narrowing(WIDTH),
         *x86.to_integers(WIDTH),
-        GATHER,
+        gather(vbmi),
         *MASKED,
     )
     return MappingProxyType(x86.NATIVE_ROWS | {row.name: row for row in own})

@@ -53,7 +53,8 @@ class Target:
     registers   architectural vector registers
     budget      registers a plan may use before LLVM starts to spill (validated by assembly)
     dots        dot products it has beyond group 1
-    rates       issue per cycle: 'dot', 'load', 'store', 'other'
+    rates       issue per cycle: 'dot' (and multiplications), 'load', 'store', 'shuffle' (and
+                conversions), 'other'; the last is the sum of arithmetic
     cpu         what LLVM compiles for: CPU name, and features forced on or off
     """
 

@@ -19,6 +19,7 @@ from .emission import (
     Value,
     at,
     call,
+    concatenate,
     dtype,
     element,
     interleave,
@@ -66,6 +67,17 @@ def emit_masked_load(b: Any, vec: Vec, p: Pointer, valid: int | None = None) -> 
     t = llvm_type(vec)
     name = f"llvm.masked.load.{suffix(t)}.p0"
     return call(b, name, t, at(b, p, 0, t), lane_mask(vec.lanes, valid), zeros(t))
+
+
+def _pieces(vec: Vec, memory: np.ndarray, offset: int, *places: int) -> np.ndarray:
+    n = vec.lanes // len(places)
+    return np.concatenate([_load(Vec(vec.scalar, n), memory, offset + p) for p in places])
+
+
+def emit_pieces(b: Any, vec: Vec, p: Pointer, *places: int) -> Any:
+    """As many equal parts as there are places, each from its place after p."""
+    t = llvm_type(Vec(vec.scalar, vec.lanes // len(places)))
+    return concatenate(b, [b.load(at(b, p, n, t), align=p.bytes) for n in places])
 
 
 def _broadcast(
@@ -157,15 +169,26 @@ def rows(
 
 
 def _store(
-    vec: Vec, memory: np.ndarray, offset: int, value: np.ndarray, valid: int | None = None
+    vec: Vec,
+    memory: np.ndarray,
+    offset: int,
+    value: np.ndarray,
+    valid: int | None = None,
+    first: int = 0,
 ) -> None:
     n = vec.lanes if valid is None else valid
     _inside("store", memory, offset, n)
-    memory[offset : offset + n] = value[:n]
+    memory[offset : offset + n] = value[first : first + n]
 
 
-def emit_store(b: Any, vec: Vec, p: Pointer, value: Value, valid: int | None = None) -> None:
-    """The lanes to p; those past `valid` are not written: two stores that may overlap."""
+def emit_store(
+    b: Any, vec: Vec, p: Pointer, value: Value, valid: int | None = None, first: int = 0
+) -> None:
+    """`valid` lanes from `first` on to p, no others: two stores that may overlap."""
+    if first:
+        assert valid is not None
+        emit_store(b, *_part(b, vec, p, value, valid, first), valid)
+        return
     t = value.llvm.type
     if valid is None or valid == vec.lanes:
         b.store(value.llvm, at(b, p, 0, t), align=p.bytes)
@@ -177,14 +200,30 @@ def emit_store(b: Any, vec: Vec, p: Pointer, value: Value, valid: int | None = N
         b.store(some, at(b, p, start, part), align=p.bytes)
 
 
-def emit_masked_store(b: Any, vec: Vec, p: Pointer, value: Value, valid: int | None = None) -> None:
+def _part(
+    b: Any, vec: Vec, p: Pointer, value: Value, valid: int, first: int
+) -> tuple[Vec, Pointer, Value]:
+    """A store of the lanes from `first` on as one of the first lanes of a shorter vector."""
+    part = Vec(vec.scalar, 1 << (valid - 1).bit_length())
+    lanes = [min(first + i, vec.lanes - 1) for i in range(part.lanes)]
+    return part, p, Value(shuffle(b, value.llvm, value.llvm, lanes), value.scalar, part.lanes)
+
+
+def emit_masked_store(
+    b: Any, vec: Vec, p: Pointer, value: Value, valid: int | None = None, first: int = 0
+) -> None:
     """The same in one store, for a CPU with a mask for each lane."""
     from llvmlite import ir
 
+    if first:
+        assert valid is not None
+        emit_masked_store(b, *_part(b, vec, p, value, valid, first), valid)
+        return
     t = value.llvm.type
     # One lane is stored on its own: LLVM 22 turns a masked store of one lane of a value that was
-    # just narrowed from i32 into a store of all four bytes, three of them past the end.
-    if valid is None or valid in (1, vec.lanes):
+    # just narrowed from i32 into a store of all four bytes, three of them past the end. Whole
+    # registers of a smaller size take one plain store, twice as fast as a masked one.
+    if valid is None or valid in (1, vec.lanes) or valid * p.bytes in (8, 16, 32):
         emit_store(b, vec, p, value, valid)
         return
     name = f"llvm.masked.store.{suffix(t)}.p0"
@@ -243,6 +282,7 @@ MASKED = (
 )
 ROWS = (
     Instruction("load", _load, emit_load),
+    Instruction("pieces", _pieces, emit_pieces),
     Instruction("broadcast", _broadcast, emit_broadcast),
     Instruction("gather", _gather, emit_gather),
     Instruction("store", _store, emit_store),

@@ -1,4 +1,4 @@
-"""Instructions that only move values: copy, the tail of a vector, and a strided store."""
+"""Instructions that only move values: copy, tail, weaving and its undoing, a strided store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from ..compiler.program import Vec
 from .base import Instruction
-from .emission import Pointer, Value, at, element, shuffle
+from .emission import Pointer, Value, at, element, llvm_type, shuffle, zeros
 
 
 def _tail(vec: Vec, x: np.ndarray, y: np.ndarray, valid: int) -> np.ndarray:
@@ -19,6 +19,47 @@ def emit_tail(b: Any, vec: Vec, x: Value, y: Value, valid: int) -> Any:
     """The first `valid` lanes of x, the others of y."""
     lanes = [i if i < valid else vec.lanes + i for i in range(vec.lanes)]
     return shuffle(b, x.llvm, y.llvm, lanes)
+
+
+def _zip(vec: Vec, x: np.ndarray, y: np.ndarray, half: int, size: int) -> np.ndarray:
+    pieces = [a.reshape(-1, 2, 8 // size, size)[:, half] for a in (x, y)]
+    return np.stack(pieces, axis=2).reshape(vec.lanes)
+
+
+def emit_zip(b: Any, vec: Vec, x: Value, y: Value, half: int, size: int) -> Any:
+    """Of every 16 bytes the lower (half=0) or upper 8 of x and of y, `size` at a time by turns."""
+    lanes = [
+        16 * piece + 8 * half + size * i + k + side * vec.lanes
+        for piece in range(vec.lanes // 16)
+        for i in range(8 // size)
+        for side in range(2)
+        for k in range(size)
+    ]
+    return shuffle(b, x.llvm, y.llvm, lanes)
+
+
+def _unweave(vec: Vec, x: np.ndarray) -> np.ndarray:
+    return x.reshape(4, -1, 4).swapaxes(0, 1).reshape(vec.lanes)
+
+
+def emit_unweave(b: Any, vec: Vec, x: Value) -> Any:
+    """Four parts of words of 4 bytes to the first word of each part, the second of each, ..."""
+    n = vec.lanes // 16
+    words = b.bitcast(x.llvm, llvm_type(Vec("i32", 4 * n)))
+    order = [n * part + word for word in range(n) for part in range(4)]
+    return b.bitcast(shuffle(b, words, words, order), x.llvm.type)
+
+
+def _join(vec: Vec, x: np.ndarray, lanes: int, *valid: int) -> np.ndarray:
+    kept = np.concatenate([x[i * lanes : i * lanes + n] for i, n in enumerate(valid)])
+    return np.concatenate([kept, np.zeros(vec.lanes - len(kept), x.dtype)])
+
+
+def emit_join(b: Any, vec: Vec, x: Value, lanes: int, *valid: int) -> Any:
+    """Of each `lanes` lanes as many as are valid, end to end; zeros after them."""
+    kept = [i * lanes + k for i, n in enumerate(valid) for k in range(n)]
+    beyond = [vec.lanes] * (vec.lanes - len(kept))
+    return shuffle(b, x.llvm, zeros(x.llvm.type), [*kept, *beyond])
 
 
 def _scatter(
@@ -40,5 +81,8 @@ def emit_scatter(b: Any, vec: Vec, p: Pointer, value: Value, stride: int, valid:
 ROWS = (
     Instruction("copy", lambda vec, x: x.copy(), lambda b, vec, x: x.llvm),
     Instruction("tail", _tail, emit_tail),
+    Instruction("zip", _zip, emit_zip),
+    Instruction("unweave", _unweave, emit_unweave),
+    Instruction("join", _join, emit_join),
     Instruction("scatter", _scatter, emit_scatter),
 )

@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 
 from ..compiler.scalars import scalar_of
-from ..dsl.nest import Affine, Call, Cast, Const, Expr, Load, Lookup, LoopNest, Ref, walk
+from ..dsl.nest import (
+    Affine,
+    Call,
+    Cast,
+    Const,
+    Expr,
+    Fetched,
+    Load,
+    Lookup,
+    LoopNest,
+    Ref,
+    walk,
+)
 from ..dsl.types import Scalar, bit
 
 TRANSCENDENTAL = {"exp", "log", "tanh", "erf", "sigmoid", "rsqrt"}
@@ -106,7 +118,7 @@ def bounds(nest: LoopNest, arrays: Mapping[str, Any]) -> Near:
             both = Near(np.where(stored.value, 1.0, -1.0), np.where(stored.error, 2.0, 0.0))
         else:
             both = stored
-        places = tuple(_affine(i, at) for i in nest.store.index)
+        places = tuple(_affine(i, at, {}) for i in nest.store.index)
         shape = np.broadcast_shapes(
             *(np.shape(p) for p in places),
             tuple(int(str(a.extent)) if a.kind == "grid" else 1 for a in axes),
@@ -118,14 +130,18 @@ def bounds(nest: LoopNest, arrays: Mapping[str, Any]) -> Near:
     return Near(value, error)
 
 
-def _affine(index: Affine, at: Mapping[str, Any]) -> Any:
-    """An index at all points."""
+def _affine(index: Affine, at: Mapping[str, Any], arrays: Mapping[str, Any]) -> Any:
+    """An index at all points; `arrays` hold the integers it may fetch."""
     total: Any = np.asarray(index.const)
     for term, c in index.terms:
         if isinstance(term, str):
             part = at[term]
+        elif isinstance(term, Fetched):
+            integers = np.ma.getdata(arrays[term.operand])
+            places = tuple(_affine(i, at, arrays) for i in term.index)
+            part = integers[places].astype(np.int64)
         else:
-            inner, d = _affine(term.inner, at), int(str(term.divisor))
+            inner, d = _affine(term.inner, at, arrays), int(str(term.divisor))
             part = inner // d if term.op == "//" else inner % d
         total = total + part * int(str(c))
     return total
@@ -181,7 +197,7 @@ class _Run:
         for a in self.nest.axes:
             if a.of:
                 mask = ~np.ma.getmaskarray(self.arrays[a.of])
-                exists = exists & mask[_affine(a.row, self.at), self.at[a.name]]
+                exists = exists & mask[_affine(a.row, self.at, {}), self.at[a.name]]
         return exists
 
     def rounded(self, value: Any, error: Any, scalar: Scalar) -> Near:
@@ -199,7 +215,8 @@ class _Run:
             return self.known[e.name]
         if isinstance(e, Load):
             array = np.ma.getdata(self.arrays[e.operand])
-            return Near(_wide(array[tuple(_affine(i, self.at) for i in e.index)]), 0.0)
+            places = tuple(_affine(i, self.at, self.arrays) for i in e.index)
+            return Near(_wide(array[places]), 0.0)
         if isinstance(e, Lookup):
             return self._lookup(e)
         if isinstance(e, Cast):

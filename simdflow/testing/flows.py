@@ -7,6 +7,7 @@ what is refused is made simpler. Knows nothing of operands' values.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from ..compiler.complete import default_lanes, lanes_of
 from ..compiler.flatten import flatten, fusing_refused, value_operands
+from ..compiler.period import period_of
 from ..compiler.plan import plan
 from ..dsl.dataflow import Dataflow, Sizes
 from ..dsl.errors import DataflowError
@@ -52,8 +54,10 @@ def dataflows(nest: LoopNest, target: Target) -> st.SearchStrategy[Dataflow]:
 
 def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
     nest = flatten(bound, Dataflow())
-    fused = _fused(draw, nest)
-    if fused:
+    fused, repeating = _fused(draw, nest)
+    if repeating:
+        nest = flatten(bound, Dataflow(lanes=fused))
+    elif fused:
         nest = flatten(bound, Dataflow(unroll=((fused, 1),)))
     extents = nest.extents
     grid = [a.name for a in nest.grid]
@@ -70,10 +74,12 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
 
     widths = [0, *(w for w in (128, 256, 512) if w <= target.width)]
     width = draw(st.sampled_from(widths))
-    lanes = draw(st.sampled_from(["", *grid, *reduced]))
+    lanes = fused if repeating else draw(st.sampled_from(["", *grid, *reduced]))
     across = lanes or default_lanes(nest)
     group = _group(draw, nest, reduced)
     vector = lanes_of(nest, width or target.width)
+    if repeating:
+        vector = math.lcm(vector, period_of(nest, fused))
 
     tile: dict[str, int] = {}
     steps = 1
@@ -154,12 +160,20 @@ def _group(draw: st.DrawFn, nest: LoopNest, reduced: list[str]) -> str:
     return draw(st.sampled_from(["", *reduced]))
 
 
-def _fused(draw: st.DrawFn, nest: LoopNest) -> str:
-    """The name of two axes fused into one, where the memory allows it, or ''."""
+def _fused(draw: st.DrawFn, nest: LoopNest) -> tuple[str, bool]:
+    """The name of two axes fused into one, where the memory allows it, or ''; and whether some
+    operand repeats along it, so that it can only be the lanes.
+    """
     if not draw(_seldom()):
-        return ""
+        return "", False
     grid = [a.name for a in nest.grid]
     reduced = [a.name for a in nest.reduction.axes] if nest.reduction else []
     pairs = [*itertools.pairwise(grid), *itertools.pairwise(reduced)]
-    allowed = ["__".join(p) for p in pairs if not fusing_refused(nest, p)]
-    return draw(st.sampled_from(allowed)) if allowed else ""
+    allowed = [("__".join(p), False) for p in pairs if not fusing_refused(nest, p)]
+    last = pairs[len(grid) - 2 : len(grid) - 1] if len(grid) > 1 else []
+    allowed += [
+        ("__".join(p), True)
+        for p in last
+        if fusing_refused(nest, p) and not fusing_refused(nest, p, repeating=True)
+    ]
+    return draw(st.sampled_from(allowed)) if allowed else ("", False)

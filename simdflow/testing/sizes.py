@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..dsl.nest import Affine, Arith, Dim, Load, Lookup, LoopNest, Size, resolve, walk
+from ..dsl.nest import Affine, Arith, Dim, Fetched, Load, Lookup, LoopNest, Size, resolve, walk
 from ..dsl.types import OperandType
 
 # Elements of a table whose size is not given: one for each value of 8 bits.
@@ -29,6 +29,7 @@ class Shapes:
         self._nest, self._constants = nest, constants
         self._extents: dict[str, int] = {}
         self._dims: dict[tuple[str, int], int] = {}
+        self._ranges = {k: (v.low, v.high) for k, v in kinds.items()}
         for name, kind in kinds.items():
             if isinstance(kind, OperandType):
                 self._dims |= {(name, i): n for i, n in enumerate(kind.shape)}
@@ -133,7 +134,10 @@ class Shapes:
     def _bound(self, index: Affine) -> Affine:
         total = Affine((), resolve(index.const, self._dim))
         for term, c in index.terms:
-            if not isinstance(term, str):
+            if isinstance(term, Fetched):
+                low, high = self._ranges[term.operand]
+                term = replace(term, low=low, high=high)
+            elif not isinstance(term, str):
                 term = replace(
                     term, inner=self._bound(term.inner), divisor=resolve(term.divisor, self._dim)
                 )

@@ -149,6 +149,31 @@ def main() -> None:
             )
             parameters = {"sx": sx, "sw": sw, "sy": sy, "zy": qy[1], "relu6": relu6}
             keep(f"{name}_{case}", content, x, acc=acc, **parameters)
+    for case in range(6):
+        qa, qb, qy = quant(), quant(), quant(0.02, 0.3)
+        if case == 0:  # ties
+            qa, qb, qy = (2.0**-5, 3), (2.0**-5, 5), (2.0**-4, -7)
+        if case == 1:  # beyond the scales of XNNPACK's sum
+            qb = (float(np.float32(2e-5)), 1)
+        a, b = rng.integers(-128, 128, (2, 1, 1024)).astype(np.int8)
+        content = write(
+            [activation(a.shape, q) for q in (qa, qb, qy)],
+            [FileOperator(41, (0, 1), (2,), "SubOptions", {"FusedActivationFunction": case % 2})],
+            (0, 1),
+            (2,),
+        )
+        keep(f"sub_{case}", content, a, b, qx=qa, qb=qb, qy=qy, relu=case % 2)
+        # Real values on ties and next to them.
+        ties = (rng.integers(-160 - qa[1], 160 - qa[1], (1, 1024)) + 0.5) * np.float32(qa[0])
+        x = np.nextafter(ties.astype(np.float32), rng.choice([-np.inf, np.inf], ties.shape))
+        x = np.where(rng.random(x.shape) < 0.5, ties, x).astype(np.float32)
+        content = write(
+            [FileTensor(x.shape, "float32"), activation(x.shape, qa)],
+            [FileOperator(114, (0,), (1,), "", {}, version=1)],
+            (0,),
+            (1,),
+        )
+        keep(f"quantize_{case}", content, x, qy=qa)
     np.savez_compressed(Path(__file__).with_name("litert_ops.npz"), **records)
 
 

@@ -1,0 +1,91 @@
+"""Run by test_model_guarded in a process of its own: networks with guard pages round their memory.
+
+Argument: a target. The arena and the weights each touch a page without access, first with their
+last byte, then with their first; weights are on read-only pages. With `--short` the arena ends
+early, to show that the guard works.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+from graphs import fed
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from quantized_graphs import quantized
+from woven_graphs import woven
+
+from simdflow.compiler.call import bound
+from simdflow.graph.compile import Stages
+from simdflow.graph.evaluate import evaluate
+from simdflow.graph.graph import Graph
+from simdflow.graph.network import Network
+from simdflow.targets import target
+from simdflow.testing import guarded
+
+SHORT = "--short"
+
+
+def survive(graph: Graph, network: Network, cut: int = 0) -> None:
+    """Run it twice between guard pages, at either end; it computes its graph."""
+    function, _ = network.linked()
+    for at_end in (True, False):
+        arena = guarded(network.memory.make()[: network.memory.nbytes - cut], at_end)
+        weights = guarded(network.weights, at_end, read_only=True)
+        run = bound(function, (arena, weights), 0, 0)
+        for seed in (0, 1):
+            inputs = fed(graph, seed)
+            for port in network.inputs:
+                port.view(arena)[...] = inputs[port.name]
+            run()
+            for name, y in evaluate(graph, inputs).items():
+                port = next(p for p in network.outputs if p.name == name)
+                np.testing.assert_allclose(port.view(arena), y, 1e-3, 1e-3, err_msg=str(graph))
+
+
+def drawn(name: str, examples: int) -> None:
+    """A few random networks of floats and of integers."""
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.one_of(woven(), quantized()))
+    def attempt(graph: Graph) -> None:
+        print(graph, flush=True)
+        survive(graph, Stages(graph, target(name)).network())
+
+    attempt()
+
+
+def overrun(name: str) -> None:
+    """A network whose arena ends before its last slab."""
+    made: list[Graph] = []
+
+    @settings(max_examples=1, database=None, derandomize=True, phases=[Phase.generate])
+    @given(quantized())
+    def one(graph: Graph) -> None:
+        made.append(graph)
+
+    one()
+    network = Stages(made[0], target(name)).network()
+    # What is only filled or copied in Python would raise there.
+    memory = replace(network.memory, fills=())
+    survive(made[0], replace(network, memory=memory, inputs=(), outputs=()), memory.nbytes - 64)
+
+
+def main(name: str, what: str) -> None:
+    if what == SHORT:
+        overrun(name)
+        sys.exit("the network wrote past the end and lived")
+    drawn(name, int(what))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
