@@ -111,9 +111,7 @@ def _streamed_once(tile: Tile, uses: list, moving: str | None) -> list:
     keys: dict[str, list] = {}
     for load in (plan.a, plan.b):
         assert load is not None
-        keys[load.operand] = [
-            identity(plan, load, tile.place(tile.spots[i], j, p)) for i, j, p in uses
-        ]
+        keys[load.operand] = _identities(tile, load, uses)
     held = [n for n, mine in keys.items() if not 0 < slots.get(n, 1) < len(set(mine))]
     if len(keys) == 1 or (not held and moving is None):
         return uses
@@ -121,6 +119,29 @@ def _streamed_once(tile: Tile, uses: list, moving: str | None) -> list:
     first: dict[object, int] = {}
     rank = [first.setdefault(k, len(first)) for k in keys[streamed]]
     return [use for _, use in sorted(zip(rank, uses, strict=True), key=lambda x: x[0])]
+
+
+def _identities(tile: Tile, load: Load, uses: list) -> list[Address]:
+    """What tells the register of one side apart, for each product.
+
+    Computed once for all products that differ in nothing the load's index mentions: half of the
+    time that it takes to lower a tile otherwise.
+    """
+    plan, spots = tile.plan, tile.spots
+    packing = plan.packing(load.operand)
+    axes = set(load.index[-1].axes) | {a for a, _ in (packing.axes if packing else ())}
+    axes |= {packing.lane} if packing and packing.lane else set()
+    axes |= {plan.shift.axis} if plan.shift else set()
+    along = plan.flow.lanes in axes
+    known: dict[object, Address] = {}
+    found = []
+    for i, j, p in uses:
+        at = {**spots[i], **p}
+        same = (j if along else 0, *(at.get(a, 0) for a in sorted(axes)))
+        if same not in known:
+            known[same] = identity(plan, load, tile.place(spots[i], j, p))
+        found.append(known[same])
+    return found
 
 
 def hoist(w: Writer, tile: Tile, load: Load, count: int) -> None:
@@ -156,11 +177,8 @@ def _products(w: Writer, tile: Tile, uses: list) -> Callable:
     assert r is not None
     dot = "dotbits" if plan.dot.a == "bit" else "dot"
 
-    def key(load: Load, i: int, j: int, p: dict) -> Address:
-        return identity(plan, load, tile.place(spots[i], j, p))
-
     def side(load: Load, name: str) -> Callable:
-        keys = [key(load, i, j, p) for i, j, p in uses]
+        keys = _identities(tile, load, uses)
         carried = sum(c.key.operand == load.operand for c in w.carried.values())
         slots = Slots(name, max(1, dict(plan.slots).get(load.operand, 1) - carried), keys)
         arriving, arrived = arrivals(w), set()

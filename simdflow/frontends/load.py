@@ -73,13 +73,15 @@ def load(
         compiling = {"batch": batch, "threads": threads, "target": chosen.name}
         with suppress(*UNREADABLE):  # written by something else: compile again
             made = Network.restored(found.record["network"], found.object)
-            return Model(made, lambda: from_file(path, **options), compiling)
+            repeats = int(found.record["repeats"])
+            return Model(made, lambda: from_file(path, **options), compiling, repeats)
     from ..graph.compile import compile
 
     model = compile(from_file(path, **options), batch=batch, threads=threads, target=chosen)
     record, content = model.network.stored()
     if len(content) <= MAX_STORED:
-        current().store(name, content, {"kernel": f"model {Path(path).name}", "network": record})
+        about = {"kernel": f"model {Path(path).name}", "network": record, "repeats": model.repeats}
+        current().store(name, content, about)
     return model
 
 

@@ -6,6 +6,7 @@ the cache or are compiled; equal ones are one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,8 +27,9 @@ from .steps import Read, Step, compiled
 from .storage import SLACK, Slab, Stored
 
 ALIGNMENT = 64
-# A step with less work than this many cycles stays on one thread: a barrier costs about 200 to 900.
-SHARED_CYCLES = 1500
+# A step with less work than this many cycles stays on one thread: a barrier costs 200 to 900. A
+# network is shared where that saves more than it takes to start and end the team's run.
+SHARED_CYCLES, BARRIER_CYCLES, TEAM_CYCLES = 1500, 500, 3000
 
 
 def network(stored: Stored, target: Target, threads: int) -> Network:
@@ -69,7 +71,7 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
     for pair in reversed(rolled):
         _roll(pair, every, tasks, schedule.steps, kernels)
     calls = tuple(every)
-    used = threads if any(c.split for c in calls) else 1
+    used = threads if _gain(schedule.steps, every) > TEAM_CYCLES else 1
     graph = schedule.graph
     return Network(
         graph.name,
@@ -83,6 +85,15 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
         image.array(),
         tuple(_port(stored, name, arena) for name in graph.inputs),
         tuple(_port(stored, name, arena) for name in graph.outputs),
+    )
+
+
+def _gain(steps: tuple[Step, ...], calls: Sequence[Call]) -> float:
+    """Roughly the cycles that a second thread saves in one run; 0 where no step is shared."""
+    return sum(
+        _cycles(step) / 2 - BARRIER_CYCLES
+        for step, call in zip(steps, calls, strict=False)
+        if call.split
     )
 
 

@@ -6,8 +6,10 @@ Graph --passes--> Graph --steps_of--> Schedule --fuse--> Schedule --store--> Sto
 
 from __future__ import annotations
 
+from ..compiler.cost import L2
 from ..targets import Target
 from ..targets import target as find_target
+from .arena import plan
 from .batch import with_batch
 from .build import network
 from .fuse import fuse
@@ -44,7 +46,8 @@ def compile(
 ) -> Model:
     """The model of a graph.
 
-    batch    the first axis of every input, where it is not as the graph says
+    batch    the first axis of every input, where it is not as the graph says; samples go through in
+             groups whose tensors stay in the L2 cache
     threads  how many threads one call may use; the results are the same bits for any number
     target   the CPU: "avx512", "avx2", "portable"; by default what this one has
 
@@ -52,7 +55,25 @@ def compile(
     here.
     """
     chosen = find_target(target)
-    sized = graph if batch is None else with_batch(graph, batch)
+    group = None if batch is None else group_of(graph, batch, chosen)
+    sized = graph if group is None else with_batch(graph, group)
     made = Stages(sized, chosen, checked_threads(threads)).network()
     options = {"batch": batch, "threads": threads, "target": chosen.name}
-    return Model(made, lambda: graph, options)
+    return Model(made, lambda: graph, options, 1 if batch is None or not group else batch // group)
+
+
+def group_of(graph: Graph, batch: int, target: Target) -> int:
+    """How many samples go through the network together: the largest divisor of the batch with which
+    the tensors take a quarter of L2, or a quarter of what the weights take where these do not fit
+    L2: then it is the weights that are worth reading less often.
+
+    MobileNetV1-0.25 in 8 bits took 26.4 us an image with 32 at once, 24.4 with one.
+    """
+    whole = with_batch(graph, batch)
+    if batch == 1:
+        return 1
+    arena = plan(Stages(with_batch(graph, 1), target).stored, {}).nbytes
+    weights = sum(a.nbytes for a in whole.constants.values())
+    limit = max(L2 // 4, weights // 4 if weights > L2 else 0)
+    fits = [n for n in range(1, batch + 1) if batch % n == 0 and n * arena <= limit]
+    return max(fits, default=1)

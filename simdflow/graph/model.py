@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,9 +78,14 @@ class Model:
     """
 
     def __init__(
-        self, network: Network, source: Callable[[], Graph], options: Mapping[str, Any]
+        self,
+        network: Network,
+        source: Callable[[], Graph],
+        options: Mapping[str, Any],
+        repeats: int = 1,
     ) -> None:
         self.network, self._source, self._options = network, source, dict(options)
+        self.repeats = repeats
         self._local = threading.local()
         self._token = ""  # of its pickles, once there are some
         self._function, self._steps = network.linked()
@@ -104,12 +109,21 @@ class Model:
     @property
     def inputs(self) -> tuple[Port, ...]:
         """What it takes: names, types and quantizations."""
-        return self.network.inputs
+        return tuple(self._repeated(p) for p in self.network.inputs)
 
     @property
     def outputs(self) -> tuple[Port, ...]:
         """What it returns."""
-        return self.network.outputs
+        return tuple(self._repeated(p) for p in self.network.outputs)
+
+    def _repeated(self, port: Port) -> Port:
+        """The port for all runs of a call: the network's own batch, `repeats` times."""
+        kind = port.type
+        if self.repeats == 1:
+            return port
+        return replace(
+            port, type=replace(kind, shape=(self.repeats * kind.shape[0], *kind.shape[1:]))
+        )
 
     @cached_property
     def graph(self) -> Graph:
@@ -126,7 +140,35 @@ class Model:
             {p.name: p.view(arena) for p in ports} for ports in (network.inputs, network.outputs)
         )
         run = bound(self._function, (arena, network.weights), 0, 0)
-        return Bound(inputs, outputs, run, arena)
+        if self.repeats == 1:
+            return Bound(inputs, outputs, run, arena)
+        return self._in_groups(inputs, outputs, run, arena)
+
+    def _in_groups(
+        self, inputs: Arrays, outputs: Arrays, run: Callable[[], object], arena: np.ndarray
+    ) -> Bound:
+        """Buffers for the whole batch, whose samples go through the network's own by groups."""
+        whole = [
+            {p.name: np.zeros(p.type.stored, p.type.scalar.dtype) for p in ports}
+            for ports in (self.inputs, self.outputs)
+        ]
+        moves = [
+            (
+                [(place, _part(whole[0][n], at, len(place))) for n, place in inputs.items()],
+                [(_part(whole[1][n], at, len(y)), y) for n, y in outputs.items()],
+            )
+            for at in range(self.repeats)
+        ]
+
+        def run_all() -> None:
+            for before, after in moves:
+                for to, source in before:
+                    to[...] = source
+                run()
+                for to, source in after:
+                    to[...] = source
+
+        return Bound(whole[0], whole[1], run_all, arena)
 
     def calls(self, buffers: Bound) -> list[Callable[[], object]]:
         """Each step alone, on these buffers: what `run` does one after the other."""
@@ -343,6 +385,11 @@ def _restored(token: str, graph: Graph, options: Mapping[str, Any]) -> Model:
             _RESTORED.pop(next(iter(_RESTORED)), None)
         _RESTORED[token] = found
     return found
+
+
+def _part(array: np.ndarray, at: int, size: int) -> np.ndarray:
+    """Group `at` of `size` samples."""
+    return array[at * size : (at + 1) * size]
 
 
 def _call(model: Model, batch: Any) -> Any:

@@ -90,7 +90,8 @@ class Profile:
 def profile(model: Model, arrays: Sequence[np.ndarray], seconds: float = 0.5) -> Profile:
     """The shortest of many runs of each step, in order, for the given inputs.
 
-    The peak of the CPU is measured first, for the element types that the model multiplies.
+    A batch that goes through in groups is measured for one group. The peak of the CPU is measured
+    first, for the element types that the model multiplies.
     """
     b = model.bind()
     for place, a in zip(b.inputs.values(), arrays, strict=False):
@@ -121,7 +122,7 @@ def profile(model: Model, arrays: Sequence[np.ndarray], seconds: float = 0.5) ->
         fraction = task.macs / t / 1e3 / peak if task.macs and t and peak else None
         name = " + ".join(map(short, task.nodes))
         lines.append(Line(name, task.kernel, task.out, t, task.macs, t / total, fraction))
-    return Profile(model.name, model.target, tuple(lines), whole / 1e3)
+    return Profile(model.name, model.target, tuple(lines), whole / 1e3 / model.repeats)
 
 
 def _peaks(network: Network) -> dict[str, float]:

@@ -34,6 +34,7 @@ FEW = settings(
 def sharing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every layer is shared, among up to four threads whatever the cores."""
     monkeypatch.setattr(build, "SHARED_CYCLES", 0)
+    monkeypatch.setattr(build, "TEAM_CYCLES", -1e12)
     monkeypatch.setattr(team, "available", lambda: 4)
     yield
 
