@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 import simdflow as sf
-from simdflow.graph.model import Bound, Model
+from simdflow.graph.buffers import Bound
+from simdflow.graph.model import Model
 
 from . import peers
 from .cases import Run, Unsupported

@@ -25,18 +25,19 @@ def _sums(to: Scalar) -> dict[str, Kernel]:
 
     @kernel
     def add_float(
-        a, b, out, *, zero_a=0, zero_b=0, factor_a=1, factor_b=1, half=0, right=0, zero_point=0,
-        lowest=0, highest=255
+        a, b, out, *, factor_a=1, factor_b=1, offset=0, right=0, zero_point=0, lowest=0,
+        highest=255, clipped=1
     ):  # fmt: skip
-        """out = clip(((a - zero_a) * factor_a + (b - zero_b) * factor_b + half) >> right +
-        zero_point): XNNPACK, qs8-vadd.
+        """out = clip((a * factor_a + b * factor_b + offset) >> right + zero_point): XNNPACK,
+        qs8-vadd. The offset is half a unit, less what the zero points add; bounds that are the
+        type's own need no clip.
         """
         for i, j, k, m in sf.grid(out.shape):
             p = a[i % a.shape[0], j % a.shape[1], k % a.shape[2], m % a.shape[3]]
             q = b[i % b.shape[0], j % b.shape[1], k % b.shape[2], m % b.shape[3]]
-            total = (i32(p) - zero_a) * factor_a + (i32(q) - zero_b) * factor_b
-            v = ((total + half) >> right) + zero_point
-            out[i, j, k, m] = to(sf.clip(v, lowest, highest), saturate=True)
+            total = i32(p) * factor_a + i32(q) * factor_b
+            v = ((total + offset) >> right) + zero_point
+            out[i, j, k, m] = to(sf.clip(v, lowest, highest) if clipped else v, saturate=True)
 
     @kernel
     def add_fixed(
@@ -115,19 +116,16 @@ def scaled_sum(
     ratios = a.single / y.single, b.single / y.single
     rule = rounding if all(RATIOS[0] <= r < RATIOS[1] for r in ratios) else "tflite"
     low, high = bounds(activation, y, to, rounding)
-    constants = {
-        "zero_a": a.zero_point,
-        "zero_b": b.zero_point,
-        "zero_point": y.zero_point,
-        "lowest": low,
-        "highest": high,
-    }
+    constants = {"zero_point": y.zero_point, "lowest": low, "highest": high}
     if rule == "float":
         right = 21 - math.frexp(float(max(ratios)))[1]
         first, second = (round(math.ldexp(float(r), right)) for r in ratios)
-        constants |= {"factor_a": first, "factor_b": sign * second}
-        constants |= {"half": 1 << (right - 1), "right": right}
+        second *= sign
+        offset = (1 << (right - 1)) - a.zero_point * first - b.zero_point * second
+        constants |= {"factor_a": first, "factor_b": second, "offset": offset, "right": right}
+        constants["clipped"] = int(low > to.low or high < to.high)
     else:
+        constants |= {"zero_a": a.zero_point, "zero_b": b.zero_point}
         twice = 2 * max(float(a.single), float(b.single))
         for side, q in (("a", a), ("b", b)):
             found = _fixed(float(q.single) / twice)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
@@ -19,7 +20,8 @@ from .cost import cost, late
 from .flatten import flatten, fuse_named, fusing_refused, value_operands
 from .lower import lower
 from .period import period_of
-from .plan import plan
+from .plan import RegisterPlan, plan
+from .program import Program
 from .tile import tile_keys
 from .weave import TOGETHER, whole
 
@@ -28,9 +30,21 @@ LOWERED = 6  # candidates that are lowered and counted; the rest are ranked by a
 BODY = 96
 
 
-def choose(nest: LoopNest, target: Target) -> Dataflow:
-    """The dataflow with the lowest predicted cost among a few tens of candidates."""
-    best: tuple[float, Dataflow] | None = None
+@dataclass(frozen=True)
+class Choice:
+    """A dataflow with its plan, and its program under a name that is not its own yet: whoever
+    compiles it needs not lower it again.
+    """
+
+    cycles: float
+    flow: Dataflow
+    plan: RegisterPlan
+    program: Program
+
+
+def choose(nest: LoopNest, target: Target) -> Choice:
+    """The choice of lowest predicted cost among a few tens of candidates."""
+    best: Choice | None = None
     ranked = sorted(candidates(nest, target), key=lambda c: c[0])
     counted = 0
     for _, flow in ranked:
@@ -38,13 +52,17 @@ def choose(nest: LoopNest, target: Target) -> Dataflow:
             decided = plan(flatten(nest, flow), flow, target)
         except DataflowError:
             continue
-        predicted = cost(decided, lower(decided, "candidate")).cycles
-        if best is None or predicted < best[0]:
-            best = (predicted, flow)
+        program = lower(decided, "candidate")
+        predicted = cost(decided, program).cycles
+        if best is None or predicted < best.cycles:
+            best = Choice(predicted, flow, decided, program)
         counted += 1
         if counted == LOWERED:
             break
-    return best[1] if best else Dataflow()
+    if best is None:
+        decided = plan(flatten(nest, Dataflow()), Dataflow(), target)
+        best = Choice(math.inf, Dataflow(), decided, lower(decided, "candidate"))
+    return best
 
 
 def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow]]:

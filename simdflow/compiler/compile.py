@@ -6,6 +6,7 @@ LoopNest --bind--> with extents --check--> --choose--> Dataflow --flatten--> --p
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 from ..dsl.dataflow import Dataflow
@@ -14,7 +15,7 @@ from . import cache
 from .artifact import Artifact
 from .bind import bind
 from .check import check
-from .choose import choose
+from .choose import Choice, choose
 from .emit import emit
 from .flatten import flatten
 from .lower import lower
@@ -38,18 +39,27 @@ class Stages:
         return bound
 
     @cached_property
+    def _chosen(self) -> Choice:
+        """The dataflow of lowest predicted cost, lowered already, for a request without one."""
+        return choose(self.nest, self.request.target)
+
+    @cached_property
     def flow(self) -> Dataflow:
-        """The one that was given, else the one of the lowest predicted cost."""
-        return self.request.flow or choose(self.nest, self.request.target)
+        """The one that was given, else the chosen one."""
+        return self.request.flow or self._chosen.flow
 
     @cached_property
     def plan(self) -> RegisterPlan:
         """Planned."""
+        if self.request.flow is None:
+            return self._chosen.plan
         return plan(flatten(self.nest, self.flow), self.flow, self.request.target)
 
     @cached_property
     def program(self) -> Program:
         """Lowered."""
+        if self.request.flow is None:
+            return replace(self._chosen.program, name=native_name(self.plan))
         return lower(self.plan, native_name(self.plan))
 
     @cached_property

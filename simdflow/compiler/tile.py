@@ -27,11 +27,18 @@ def tile_keys(nest: LoopNest, flow: Dataflow, load: Load, lanes: int, group: int
     steps = {flow.lanes: lanes if flow.lanes != flow.group else lanes * group}
     if flow.group and flow.group != flow.lanes:
         steps[flow.group] = group
-    mine = {a: n for a, n in sizes.items() if a in load.index[-1].axes}
+    index = load.index[-1]
+    mine = {a: n for a, n in sizes.items() if a in index.axes}
+    if all(isinstance(term, str) for term, _ in index.terms):
+        # Axis by axis, equal offsets once: thousands of candidates are counted for a kernel.
+        offsets = {0}
+        for axis, n in mine.items():
+            c, step = index.coefficient(axis), steps.get(axis, 1)
+            offsets = {o + c * v for o in offsets for v in range(0, n, step)}
+        return max(len(offsets), 1)
     seen = set()
     for p in points(mine, steps):
-        at = dict.fromkeys(load.index[-1].axes, 0) | p
-        seen.add(load.index[-1].at(at))
+        seen.add(index.at(dict.fromkeys(index.axes, 0) | p))
     return max(len(seen), 1)
 
 

@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,35 +20,16 @@ import numpy as np
 
 from ..compiler.call import bound
 from ..dsl.errors import ModelError, OperandError
+from .buffers import Arrays, Bound, bind
 from .network import Network, Port
 
 if TYPE_CHECKING:
     from .graph import Graph
     from .profile import Profile
 
-Arrays = Mapping[str, np.ndarray]
 # An executor sends the model with every batch; a worker must not compile it every time.
 MAX_RESTORED = 4
 _RESTORED: dict[str, Model] = {}
-
-
-@dataclass(frozen=True, eq=False)
-class Bound:
-    """A network on buffers of its own: write `inputs`, call `run()`, read `outputs`.
-
-    The arrays are views of the arena and never move; some have strides, where a border lies around
-    them. One Bound is for one thread at a time.
-    """
-
-    inputs: Arrays
-    outputs: Arrays
-    run: Callable[[], object]
-    arena: np.ndarray
-
-    def __call__(self) -> Arrays:
-        """Run; the outputs."""
-        self.run()
-        return self.outputs
 
 
 class _Slot(NamedTuple):
@@ -134,41 +115,8 @@ class Model:
         """Buffers of your own, and a callable that runs the network on them: 0.1 us a call beyond
         the network.
         """
-        network = self.network
-        arena = network.memory.make()
-        inputs, outputs = (
-            {p.name: p.view(arena) for p in ports} for ports in (network.inputs, network.outputs)
-        )
-        run = bound(self._function, (arena, network.weights), 0, 0)
-        if self.repeats == 1:
-            return Bound(inputs, outputs, run, arena)
-        return self._in_groups(inputs, outputs, run, arena)
-
-    def _in_groups(
-        self, inputs: Arrays, outputs: Arrays, run: Callable[[], object], arena: np.ndarray
-    ) -> Bound:
-        """Buffers for the whole batch, whose samples go through the network's own by groups."""
-        whole = [
-            {p.name: np.zeros(p.type.stored, p.type.scalar.dtype) for p in ports}
-            for ports in (self.inputs, self.outputs)
-        ]
-        moves = [
-            (
-                [(place, _part(whole[0][n], at, len(place))) for n, place in inputs.items()],
-                [(_part(whole[1][n], at, len(y)), y) for n, y in outputs.items()],
-            )
-            for at in range(self.repeats)
-        ]
-
-        def run_all() -> None:
-            for before, after in moves:
-                for to, source in before:
-                    to[...] = source
-                run()
-                for to, source in after:
-                    to[...] = source
-
-        return Bound(whole[0], whole[1], run_all, arena)
+        whole = self.inputs, self.outputs
+        return bind(self.network, self._function, *whole, self.repeats)
 
     def calls(self, buffers: Bound) -> list[Callable[[], object]]:
         """Each step alone, on these buffers: what `run` does one after the other."""
@@ -385,11 +333,6 @@ def _restored(token: str, graph: Graph, options: Mapping[str, Any]) -> Model:
             _RESTORED.pop(next(iter(_RESTORED)), None)
         _RESTORED[token] = found
     return found
-
-
-def _part(array: np.ndarray, at: int, size: int) -> np.ndarray:
-    """Group `at` of `size` samples."""
-    return array[at * size : (at + 1) * size]
 
 
 def _call(model: Model, batch: Any) -> Any:
