@@ -69,7 +69,7 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
         every[first] = replace(every[first], borders=borders)
     tasks = [_task(s, kernels[n]) for s, n in zip(schedule.steps, of_step, strict=True)]
     for pair in reversed(rolled):
-        _roll(pair, every, tasks, schedule.steps, kernels)
+        _roll(pair, every, tasks, kernels)
     calls = tuple(every)
     used = threads if _gain(schedule.steps, every) > TEAM_CYCLES else 1
     graph = schedule.graph
@@ -106,13 +106,7 @@ def _task(step: Step, kernel: CompiledKernel) -> Task:
     return Task(step.nodes, kernel.artifact.symbol, macs, factor, out)
 
 
-def _roll(
-    pair: Pair,
-    calls: list[Call],
-    tasks: list[Task],
-    steps: tuple[Step, ...],
-    kernels: list[CompiledKernel],
-) -> None:
+def _roll(pair: Pair, calls: list[Call], tasks: list[Task], kernels: list[CompiledKernel]) -> None:
     """Make one call, and one task, of a producer and its consumer."""
     at = pair.at
     producer, consumer = calls[at], calls[at + 1]
