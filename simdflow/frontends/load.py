@@ -1,7 +1,7 @@
 """Load: a model file of any known format becomes a Graph, or a compiled Model.
 
-It looks at the name's suffix and the first bytes, nothing else; the formats are read by `tflite_*`
-and `onnx_*`.
+The name's suffix tells the format; the formats are read by `tflite_*` and `onnx_*`. Here is also
+what a compiled model is kept under in the cache.
 """
 
 from __future__ import annotations
@@ -63,51 +63,70 @@ def load(
 ) -> Model:
     """The compiled model of a .tflite or .onnx file: `compile(from_file(path, **options), ...)`.
 
-    What was compiled before on this CPU is taken from the cache. Raises ModelError for a file that
+    What was compiled before on this CPU is taken from the cache, unless the file has its weights in
+    other files. Raises ModelError for a file that
     is damaged, hostile or not supported, TargetError for a target that cannot run here.
     """
     chosen = find_target(target)
-    name = _key(path, chosen, batch, checked_threads(threads), options)
-    found = current().load(name)
+    content = _content(path)
+    digest = hashlib.sha256(content).hexdigest()
+    name = _key(path, digest, chosen, batch, checked_threads(threads), options)
+    # ONNX weights in other files are not in the hash: each reference to them has this word in it.
+    alone = Path(path).suffix.lower() != ".onnx" or b"location" not in content
+    found = current().load(name) if alone else None
     if found is not None:
         compiling = {"batch": batch, "threads": threads, "target": chosen.name}
         with suppress(*UNREADABLE):  # written by something else: compile again
             made = Network.restored(found.record["network"], found.object)
             repeats = int(found.record["repeats"])
-            return Model(made, lambda: from_file(path, **options), compiling, repeats)
+            return Model(made, lambda: _again(path, digest, options), compiling, repeats)
     from ..graph.compile import compile
 
     model = compile(from_file(path, **options), batch=batch, threads=threads, target=chosen)
-    record, content = model.network.stored()
-    if len(content) <= MAX_STORED:
+    record, image = model.network.stored()
+    if alone and len(image) <= MAX_STORED:
         about = {"kernel": f"model {Path(path).name}", "network": record, "repeats": model.repeats}
-        current().store(name, content, about)
+        current().store(name, image, about)
     return model
+
+
+def _again(path: str | os.PathLike[str], digest: str, options: Mapping[str, Any]) -> Graph:
+    """The graph of a file that a model from the cache was made of; ModelError if it has changed."""
+    if hashlib.sha256(_content(path)).hexdigest() != digest:
+        raise ModelError(
+            f"load: path={os.fspath(path)!r} has changed since the model was loaded; its graph is "
+            "needed now. Load the file again"
+        )
+    return from_file(path, **options)
 
 
 def _key(
     path: str | os.PathLike[str],
+    digest: str,
     target: Target,
     batch: int | None,
     threads: int,
     options: Mapping[str, Any],
 ) -> str:
     """What a compiled model depends on: the file's bytes, the options, our own sources."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"load: path={os.fspath(path)!r} cannot be read: {error.strerror}. Give a readable file"
-        ) from error
     return key(
         {
-            "model": hashlib.sha256(content).hexdigest(),
+            "model": digest,
             "name": Path(path).name,
             "target": f"{target.name};{features_string(target)}",
             "options": repr((batch, threads, sorted(options.items()))),
             "package": sources_hash(),
         }
     )
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"load: path={os.fspath(path)!r} cannot be read: {error.strerror}. Give a readable file"
+        ) from error
 
 
 @cache

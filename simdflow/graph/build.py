@@ -169,9 +169,10 @@ def _call(
         given = step.reads.get(m.operand)
         if m.role == "scratch":
             addresses.append(("arena", arena.offsets[f"{at}.{m.name}"]))
-        elif m.role == "out" or isinstance(given, Read):
-            slot = step.writes if m.role == "out" else given.slot  # type: ignore[union-attr]
-            addresses.append(("arena", arena.offsets[stored.schedule.root(slot)]))
+        elif m.role == "out":
+            addresses.append(("arena", arena.offsets[stored.schedule.root(step.writes)]))
+        elif isinstance(given, Read):
+            addresses.append(("arena", arena.offsets[stored.schedule.root(given.slot)]))
         else:
             assert given is not None
             addresses.append(("weights", image.offset(given, m, kernel)))

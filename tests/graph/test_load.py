@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -60,6 +61,10 @@ def expected(path: Path) -> np.ndarray:
     """What the file's graph gives for X."""
     graph = from_file(path)
     return evaluate(graph, {graph.inputs[0]: X})[graph.outputs[0]]
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def entries(tmp_path: Path) -> list[Path]:
@@ -173,7 +178,7 @@ def test_a_record_of_another_form_is_compiled_again(
     """Every field in turn gone or of another type; the hash of the entry is right each time."""
     first = load(path)
     options: dict[str, Any] = {}
-    name = loading._key(path, target(None), None, 1, options)
+    name = loading._key(path, digest(path), target(None), None, 1, options)
     entry = current().load(name)
     assert entry is not None
     record = json.loads(json.dumps(entry.record["network"]))
@@ -193,7 +198,7 @@ def test_a_record_of_another_form_is_compiled_again(
 
 def test_object_code_without_its_functions_is_compiled_again(path: Path) -> None:
     load(path)
-    name = loading._key(path, target(None), None, 1, {})
+    name = loading._key(path, digest(path), target(None), None, 1, {})
     entry = current().load(name)
     assert entry is not None
     swapped = entry.record["network"] | {"symbols": ["no_such_kernel"] * len(
@@ -223,3 +228,35 @@ def test_what_is_no_model_is_refused(tmp_path: Path, path: Path) -> None:
         load(path, threads=0)
     with pytest.raises(TargetError):
         load(path, target="z80")
+
+
+def test_the_graph_of_a_file_that_has_changed_is_refused(path: Path) -> None:
+    before = expected(path)
+    load(path)
+    model = load(path)
+    path.write_bytes(path.read_bytes() + b" ")
+    assert np.array_equal(model(X), before)
+    with pytest.raises(ModelError, match="has changed since the model was loaded"):
+        _ = model.graph
+
+
+def test_weights_in_another_file_are_read_each_time(tmp_path: Path) -> None:
+    """They are not part of the file that a compiled model is kept under."""
+    onnx = pytest.importorskip("onnx", reason="reading .onnx files needs simdflow[onnx]")
+    make, numpy_helper = onnx.helper, onnx.numpy_helper
+    kind = onnx.TensorProto.FLOAT
+    ends = [make.make_tensor_value_info(name, kind, [1, 4]) for name in "xy"]
+    graph = make.make_graph(
+        [make.make_node("Add", ["x", "w"], ["y"])],
+        "sum",
+        ends[:1],
+        ends[1:],
+        [numpy_helper.from_array(np.ones(4, np.float32), "w")],
+    )
+    made = make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8)
+    file, weights = tmp_path / "sum.onnx", tmp_path / "w.bin"
+    onnx.save(made, file, save_as_external_data=True, location=weights.name, size_threshold=0)
+    x = np.arange(4, dtype=np.float32).reshape(1, 4)
+    assert np.array_equal(load(file)(x), x + 1)
+    weights.write_bytes(np.full(4, 5, np.float32).tobytes())
+    assert np.array_equal(load(file)(x), x + 5)
