@@ -269,3 +269,15 @@ def test_an_index_outside_the_table_is_refused_by_the_model() -> None:
     for wrong in (-1, 4):
         with pytest.raises(OperandError, match=r"ids has values .* 0 to 3 is allowed"):
             model(np.array([0, 1, 2, 3, wrong], np.int32))
+
+
+@pytest.mark.parametrize("activation", [ops.relu, ops.relu6])
+def test_a_fused_activation_keeps_nan(activation: Any) -> None:
+    def make(b: Builder, x: str) -> str:
+        return b.call(activation, b.call(ops.add, conv(b, x), b.constant("o", reals(1, 1, 1, 4))))
+
+    graph = made(f32[1, 3, 3, 2], make)
+    assert len(passes.run(graph).nodes) < len(graph.nodes)
+    x = reals(1, 3, 3, 2)
+    x[0, 1, 1] = np.nan
+    assert np.isnan(sf.compile(graph)(x)).any()

@@ -38,8 +38,8 @@ NAMES = {
 def fuse_activation(graph: Graph) -> Graph:
     """The graph with clamps moved into the layers before them.
 
-    Values stay the same, except that a NaN, which relu keeps, becomes 0 in a fused one. A quantized
-    clamp is fused where its bounds are those that the layer's own rule gives.
+    Values stay the same, NaN with them. A quantized clamp is fused where its bounds are those that
+    the layer's own rule gives.
     """
     return rewrite(graph, _fused)
 
