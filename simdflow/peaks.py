@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .targets.base import Target
+from .targets.core import caches
 from .targets.detect import target as choose
 
 ACCUMULATORS = 12  # two a cycle at a latency of 4 or 5 want 10; and AVX2 has 16 registers in all
@@ -338,16 +338,7 @@ def _aligned(nbytes: int) -> np.ndarray:
 
 def _levels() -> list[tuple[str, int, int]]:
     """(level, capacity, bytes to read) of the caches of core 0 and of memory, smallest first."""
-    sizes = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
-    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        try:
-            kind, level, size = (
-                (index / entry).read_text().strip() for entry in ("type", "level", "size")
-            )
-            if kind != "Instruction" and f"L{level}" in sizes:
-                sizes[f"L{level}"] = int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0)
-        except (OSError, ValueError):
-            continue  # a container may hide it: the common size above stays
-    memory = min(max(4 * sizes["L3"], 64 << 20), 256 << 20)
-    caches = [(level, size, size // 2) for level, size in sizes.items()]
-    return [*caches, ("DRAM", 0, memory)]
+    found = caches()
+    memory = min(max(4 * found.l3, 64 << 20), 256 << 20)
+    sizes = {"L1": found.l1, "L2": found.l2, "L3": found.l3}
+    return [*((level, n, n // 2) for level, n in sizes.items()), ("DRAM", 0, memory)]

@@ -147,6 +147,10 @@ def memory_rows(chosen: Target) -> Iterator[Use]:
             for group in {2, 4} if vec.lanes >= 4 else ():
                 yield Use("broadcast", vec, (here, group))
                 yield Use("broadcast", vec, (here, group, group - 1))
+                for jump in range(1, group):
+                    steps = [g + 9 * (g >= jump) for g in range(group)]
+                    yield Use("collect", vec, (here, group, *steps))
+                    yield Use("collect", vec, (here, group, *steps[: group - 1]))
                 lanes = vec.lanes // group
                 for lane_stride, group_stride in ((1, 7), (1, 64), (5, 1), (3, 2)):
                     for valid in (group, group - 1, 1):

@@ -73,6 +73,7 @@ WANTED: Mapping[str, Callable[[sf.Dataflow], Any]] = {
     "an unrolled window": lambda f: dict(f.unroll).get("kw", 0) == 3,
     "a loop order": lambda f: f.order,
     "a parallel axis": lambda f: f.parallel == "oh",
+    "a group across kernel rows": lambda f: "__" in f.group,
     "fused axes": lambda f: any("__" in a for a in f.axes()),
     "the default": lambda f: f == sf.Dataflow(),
 }

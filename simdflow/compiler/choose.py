@@ -28,6 +28,7 @@ from .weave import TOGETHER, whole
 LOWERED = 6  # candidates that are lowered and counted; the rest are ranked by arithmetic alone
 # Instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache.
 BODY = 96
+WINDOW = 40  # groups of a window that is one step because its rows are not whole groups
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,27 @@ def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple
     both = lanes_axis in pair[0].index[-1].axes and lanes_axis in pair[1].index[-1].axes
     if groups[-1] > 1:
         # Depthwise: both sides run along the lanes, any reduction axis may be the group.
-        options = list(reversed(axes)) if both else last[-1:]
+        options = list(reversed(axes)) if both else [*last[-1:], *_across(flat, last, groups[-1])]
         found = [(axis, g) for axis in options for g in groups if g > 1]
     if not found or groups[-1] <= 4:
         found.append((last[-1] if last and not both else "", 1))
     if a == b == "bit":
         found = [(bit_axis(flat), 32)]
     return found
+
+
+def _across(flat: LoopNest, last: list[str], g: int) -> list[str]:
+    """The reduction's last two axes as one along which the input jumps, where rows of it are no
+    whole groups: 3 kernel rows of 9 are 9 groups of 4, and 27 elements are 7.
+    """
+    if len(last) < 2:
+        return []
+    rows, inner = (_extent(flat, a) for a in last[-2:])
+    fewer = rows * -(-inner // g) > -(-rows * inner // g)
+    names = (*last[-2].split("__"), *last[-1].split("__"))
+    possible = inner >= g and -(-rows * inner // g) <= WINDOW
+    refused = not fewer or not possible or fusing_refused(flat, names, jumping=True)
+    return [] if refused else ["__".join(names)]
 
 
 def _tiles(
@@ -151,7 +166,10 @@ def _tiles(
     lanes = lanes_of(flat, target.width)
     vectors = -(-extents[lanes_axis] // lanes)
     r, pair = _product(flat)
-    steps = math.prod(extents[a.name] for a in r.axes if a.kind == "reduce") / max(g, 1)
+    inside = axis.split("__")
+    steps = math.prod(
+        extents[a.name] for a in r.axes if a.kind == "reduce" and a.name not in inside
+    ) * -(-_extent(flat, axis) // g if axis else 1)
     last = rows[-1] if rows else ""
     before = rows[-2] if len(rows) > 1 else ""
     n_last = _extent(flat, last) if last else 1
@@ -294,6 +312,8 @@ def _flow(
         steps = max((k for k in range(1, min(count, most) + 1) if count % k == 0), default=1)
         if steps == 1 and count > most > 3:
             steps = most
+        if fusing_refused(flat, tuple(axis.split("__"))):
+            steps = count  # an axis that jumps is one step
         unroll = {axis: steps * g}
     return Dataflow(
         auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "", unroll=unroll

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
-from ..dsl.nest import Call, Cast, Expr, Load, LoopNest, walk
+from ..dsl.nest import Call, Cast, Expr, Load, LoopNest, Quotient, integer, walk
 from ..targets import Target
 from .flatten import value_operands
 from .period import period_of, straight
@@ -172,6 +172,35 @@ def compressed_rows(nest: LoopNest) -> set[str]:
     return set().union(*(a.row.axes for a in nest.axes if a.kind == "nonzeros"))
 
 
+def _whole_group(nest: LoopNest, flow: Dataflow, group: int) -> int:
+    """The least unrolling of the group's axis: a group; all of the axis where an index jumps along
+    it, so that it is known which groups lie across a jump, and no group lies across two.
+    """
+    jumping = [
+        (x, t)
+        for x in nest.accesses
+        for t, _ in x.index[-1].terms
+        if isinstance(t, Quotient) and flow.group in t.axes
+    ]
+    if not jumping:
+        return group
+    extent, run = nest.extents[flow.group], min(integer(t.divisor) for _, t in jumping)
+    given = min(dict(size).get(flow.group, extent) for size in (flow.unroll, flow.block))
+    why = ""
+    if run < group or len({t for _, t in jumping}) > 1:
+        why = f"an instruction sums {group}; at least so many in a row are allowed"
+    elif given < extent:
+        why = f"the body has {given} of its {extent} steps; all of them are allowed"
+    elif any(flow.lanes in x.index[-1].axes for x, _ in jumping):
+        why = f"{flow.lanes!r}, the lanes, run along the same operand; other lanes are allowed"
+    if why:
+        raise DataflowError(
+            f"{nest.name}: group={flow.group!r} jumps in memory every {run} elements, and {why}. "
+            f"Use an inner axis."
+        )
+    return extent
+
+
 def rounded(nest: LoopNest, flow: Dataflow, lanes: int, group: int) -> Dataflow:
     """Tile and unroll made whole.
 
@@ -201,7 +230,8 @@ def rounded(nest: LoopNest, flow: Dataflow, lanes: int, group: int) -> Dataflow:
         given = -(-given // step) * step
     table[flow.lanes] = given
     if flow.group and group > 1 and flow.group != flow.lanes:
-        unroll[flow.group] = -(-unroll.get(flow.group, group) // group) * group
+        least = _whole_group(nest, flow, group)
+        unroll[flow.group] = -(-unroll.get(flow.group, least) // group) * group
     for axis in tile:
         if axis != flow.lanes:
             tile[axis] = min(tile[axis], extents[axis])

@@ -19,10 +19,6 @@ from ..targets import Target
 from .plan import RegisterPlan
 from .program import Address, Fetch, Loop, Op, Program, Statement
 
-# Bytes per cycle out of L1, L2 and beyond; measured on one Zen 5 core (simdflow.peaks), sizes
-# likewise.
-L1, L2 = 32 << 10, 1 << 20
-L2_BYTES, L3_BYTES = 50.0, 24.0
 LATENCY = 4.0  # of a dot product or a fused multiply-add
 MISPREDICT = 14.0  # leaving a loop
 # A window read once per pass, its pixels 2 or 4 KB apart, touches many pages and few sets of L1: 6
@@ -31,7 +27,7 @@ MISPREDICT = 14.0  # leaving a loop
 PAGE, PAGES, PAGE_CYCLES, RETURN_CYCLES = 4096, 8, 6.0, 1.5
 # 13 rows 4 KB apart are more than the 12 ways of their set of L1: a 1x1 layer of 7x7x1024 f32,
 # alone on the core, took 430 us with tiles of 13 rows and 421 us with tiles of 10.
-LINE, SETS, WAYS, CROWDED_CYCLES = 64, 64, 11, 0.1
+LINE, CROWDED_CYCLES = 64, 0.1
 EXPENSIVE = {
     "exp": 14,
     "log": 20,
@@ -100,16 +96,20 @@ def _uops(op: Op, plan: RegisterPlan) -> dict[str, float]:
     """Instructions by the port that takes them."""
     target = plan.target
     n = _pieces(op, target)
-    if op.name in ("load", "broadcast"):
-        group_extra = 3.0 * _number(op, 2) if op.name == "broadcast" and len(op.args) == 3 else 0.0
-        return {"load": n + group_extra}
+    if op.name == "load":
+        return {"load": n}
+    if op.name == "broadcast":
+        group_extra = 3.0 * _number(op, 2) if len(op.args) == 3 else 0.0
+        return {"broadcast": 1.0 + group_extra}
+    if op.name == "collect":
+        return {"broadcast": 2.0, "other": 1.0}  # put together outside the vector registers
     if op.name == "pieces":
         return {"load": 1.0}  # of scales and starts, which LLVM keeps over the pixels
     if op.name == "gather":
         group, stride, lanes = _number(op, 1), _number(op, 2), _number(op, 4)
         if stride == 1:
             return {"load": float(group), "shuffle": group + 1.0}
-        return {"load": 1.0 * lanes * group, "other": 1.0 * lanes * group + 1}
+        return {"broadcast": 1.0 * lanes * group, "other": 1.0 * lanes * group + 1}
     if op.name in ("store", "store_bits"):
         return {"store": n}
     if op.name == "scatter":
@@ -125,7 +125,7 @@ def _uops(op: Op, plan: RegisterPlan) -> dict[str, float]:
     if op.name == "narrow_add":
         return {"shuffle": len(op.args) - 1.0, "dot": 0.5 * (len(op.args) - 1)}
     if op.name == "lookup":
-        return {"load": 3.0 * op.vec.lanes}
+        return {"broadcast": 3.0 * op.vec.lanes}
     if op.name == "mul":
         return {"dot": n}
     if op.name in ("convert", "round", "round_bounded", "round_saturate", "saturate"):
@@ -139,7 +139,7 @@ def _straight(
     """Cycles of a straight-line run."""
     ports = _ports(ops, plan)
     counts["arithmetic"] += times * _arithmetic(ports)
-    counts["loads"] += times * ports["load"]
+    counts["loads"] += times * (ports["load"] + ports["broadcast"])
     counts["stores"] += times * ports["store"]
     chains = Counter(
         op.dst
@@ -180,7 +180,8 @@ def _arithmetic(ports: Counts) -> float:
 def _busiest(ports: Counts, target: Target) -> float:
     """Cycles of the port that is busy the longest."""
     return max(
-        *(ports[kind] / target.rate(kind) for kind in ("dot", "load", "store", "shuffle")),
+        *(ports[kind] / target.rate(kind) for kind in ("dot", "store", "shuffle")),
+        ports["load"] / target.rate("load") + ports["broadcast"] / target.rate("broadcast"),
         _arithmetic(ports) / target.rate("other"),
     )
 
@@ -191,9 +192,12 @@ def _crowding(ops: Sequence[Op], plan: RegisterPlan) -> float:
     """
     found = (_dense_bytes(op, plan, LINE) for op in ops)
     lines = Counter(place for place in found if place is not None)
-    sets = Counter((name, line % SETS) for name, line in lines)
+    caches = plan.target.core.caches
+    number = caches.l1 // caches.ways // LINE
+    sets = Counter((name, line % number) for name, line in lines)
+    # One way is the other operands'.
     return CROWDED_CYCLES * sum(
-        n for (name, line), n in lines.items() if sets[name, line % SETS] > WAYS
+        n for (name, line), n in lines.items() if sets[name, line % number] >= caches.ways
     )
 
 
@@ -283,11 +287,14 @@ def _traffic(program: Program, target: Target) -> tuple[float, float]:
         if depth < 0:
             moved = min(moved, sizes[a.memory]) if a.variables else a.bytes
             span = sizes[a.memory]
-        if span <= L1:
+        core = target.core
+        if span <= core.caches.l1:
             continue
-        rate = L2_BYTES if span <= L2 else L3_BYTES
         far += moved
-        cycles += moved / rate
+        if span <= core.caches.l2:
+            cycles += moved / core.l2_bytes
+        else:
+            cycles += moved / (core.l3_bytes if span <= core.caches.l3 else core.memory_bytes)
     return far, cycles
 
 

@@ -9,7 +9,7 @@ Knows nothing of registers. A compressed operand keeps its (row, column) index.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -45,7 +45,8 @@ def fuse_named(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
     """A linearized nest with the axes fused that the dataflow names with `__`."""
     for name in dataflow.axes():
         if "__" in name and name not in nest.extents:
-            nest = _fused(nest, tuple(name.split("__")), name, name == dataflow.lanes)
+            names = tuple(name.split("__"))
+            nest = _fused(nest, names, name, name == dataflow.lanes, name == dataflow.group)
     return nest
 
 
@@ -154,7 +155,9 @@ def _linearized(nest: LoopNest) -> LoopNest:
     return map_accesses(nest, linear)
 
 
-def _fused(nest: LoopNest, names: tuple[str, ...], fused: str, repeating: bool) -> LoopNest:
+def _fused(
+    nest: LoopNest, names: tuple[str, ...], fused: str, repeating: bool, jumping: bool
+) -> LoopNest:
     extents = nest.extents
     missing = [n for n in names if n not in extents]
     if missing:
@@ -162,7 +165,7 @@ def _fused(nest: LoopNest, names: tuple[str, ...], fused: str, repeating: bool) 
             f"{nest.name}: fused axis {fused!r} names {missing[0]!r}, which is no axis; axes are "
             f"{', '.join(extents)}. Name axes of the nest, outermost first."
         )
-    why = fusing_refused(nest, names, repeating)
+    why = fusing_refused(nest, names, repeating, jumping)
     if why:
         raise DataflowError(f"{nest.name}: axes {' and '.join(names)} cannot be fused: {why}")
     total = 1
@@ -178,7 +181,8 @@ def _fused(nest: LoopNest, names: tuple[str, ...], fused: str, repeating: bool) 
             period = math.prod(extents[n] for n in names if a.coefficient(n))
             whole = all(a.coefficient(n) for n in names if extents[n] > 1)
             term = fused if whole else Quotient("%", Affine.axis(fused), period)
-            out.append(Affine((*kept, (term, c)) if c else kept, a.const))
+            terms = (*kept, (term, c)) if c else kept
+            out.append(Affine((*terms, *_jumps(extents, a, names, fused)), a.const))
         return tuple(out)
 
     nest = map_accesses(nest, swap)
@@ -197,10 +201,27 @@ def _fused(nest: LoopNest, names: tuple[str, ...], fused: str, repeating: bool) 
     return replace(nest, grid=merged(nest.grid), reduction=r)
 
 
-def fusing_refused(nest: LoopNest, names: tuple[str, ...], repeating: bool = False) -> str:
+def _jumps(
+    extents: Mapping[str, int], index: Affine, names: tuple[str, ...], fused: str
+) -> Iterator[tuple[Quotient, int]]:
+    """What a step of an outer axis is more than all steps of the inner one: `(k // 9) * 669` for
+    kernel rows of 9 elements, 678 apart.
+    """
+    size = 1
+    for outer, inner in reversed(list(pairwise([n for n in names if extents[n] > 1]))):
+        size *= extents[inner]
+        more = index.coefficient(outer) - index.coefficient(inner) * extents[inner]
+        if index.coefficient(outer) and more:
+            yield Quotient("//", Affine.axis(fused), size), integer(more)
+
+
+def fusing_refused(
+    nest: LoopNest, names: tuple[str, ...], repeating: bool = False, jumping: bool = False
+) -> str:
     """Why axes of a linearized nest cannot be one axis, or ''.
 
     With `repeating`, an access may leave out the outer ones: it comes round again (see period.py).
+    With `jumping`, it may be longer from the end of the inner ones to the next step of the first.
     """
     grid = {a.name for a in nest.grid}
     if any((n in grid) != (names[0] in grid) for n in names):
@@ -225,7 +246,8 @@ def fusing_refused(nest: LoopNest, names: tuple[str, ...], repeating: bool = Fal
                     return f"{access} mentions an outer one without all inner ones."
             for outer, inner in pairwise(together):
                 want = a.coefficient(inner) * extents[inner]
-                if a.coefficient(outer) != want:
+                first = jumping and outer == used[0] and a.coefficient(outer) > want > 0
+                if a.coefficient(outer) != want and not first:
                     return (
                         f"a step of {outer} is {a.coefficient(outer)} elements of "
                         f"{access.operand}, "

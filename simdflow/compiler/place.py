@@ -97,13 +97,34 @@ def address(plan: RegisterPlan, load: Load, place: Place) -> Address:
 
 def identity(plan: RegisterPlan, load: Load, place: Place) -> Address:
     """What tells one register of a product's side from others: its address, where it is not one of
-    four that are woven from the same rows.
+    four that are woven from the same rows, and where groups that begin there do not end elsewhere.
     """
-    if not place.woven or plan.packing(load.operand):
+    if plan.packing(load.operand):
         return address(plan, load, place)
+    if not place.woven:
+        where, steps = address(plan, load, place), group_steps(plan, load, place)
+        if not steps:
+            return where
+        jump = next((g for g, step in enumerate(steps) if step != g), 0)
+        return replace(where, offset=where.offset.times(plan.group).plus(Affine((), jump)))
     k = place.vector % TOGETHER
     block = address(plan, load, replace(place, vector=place.vector - k))
     return replace(block, offset=block.offset.times(TOGETHER).plus(Affine((), k)))
+
+
+def group_steps(plan: RegisterPlan, load: Load, place: Place) -> tuple[int, ...]:
+    """Where the group elements that exist lie, from the first, on an axis along which the index
+    jumps (kernel rows in one group); () on an even one.
+    """
+    axis, index = plan.flow.group, load.index[-1]
+    if not axis or not any(isinstance(t, Quotient) and axis in t.axes for t, _ in index.terms):
+        return ()
+    first = substitute(index, place.at)
+    found = []
+    for g in range(min(plan.group, place.left)):
+        at = {**place.at, axis: place.at[axis].plus(Affine((), g))}
+        found.append(integer(substitute(index, at).plus(first, -1).const))
+    return tuple(found)
 
 
 def _position(plan: RegisterPlan) -> str:
@@ -140,6 +161,9 @@ def product_load(w: Writer, plan: RegisterPlan, load: Load, place: Place, dst: s
     if plan.flow.lanes == plan.flow.group and plan.group > 1 and cl == 1:
         valid = _short(w, plan, where, lanes * group, min(left, place.valid * group, lanes * group))
         return w.assign(dst, "load", vec, where, *valid)
+    steps = group_steps(plan, load, place)
+    if steps != tuple(range(len(steps))):
+        return w.assign(dst, "collect", vec, where, group, *steps)
     if cl == 0 and (cg == 1 or group == 1):
         valid = _short(w, plan, where, group, min(left, group))
         return w.assign(dst, "broadcast", vec, where, group, *valid)

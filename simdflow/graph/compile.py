@@ -6,7 +6,6 @@ Graph --passes--> Graph --steps_of--> Schedule --fuse--> Schedule --store--> Sto
 
 from __future__ import annotations
 
-from ..compiler.cost import L2
 from ..targets import Target
 from ..targets import target as find_target
 from .arena import plan
@@ -74,6 +73,7 @@ def group_of(graph: Graph, batch: int, target: Target) -> int:
         return 1
     arena = plan(Stages(with_batch(graph, 1), target).stored, {}).nbytes
     weights = sum(a.nbytes for a in whole.constants.values())
-    limit = max(L2 // 4, weights // 4 if weights > L2 else 0)
+    l2 = target.core.caches.l2
+    limit = max(l2 // 4, weights // 4 if weights > l2 else 0)
     fits = [n for n in range(1, batch + 1) if batch % n == 0 and n * arena <= limit]
     return max(fits, default=1)

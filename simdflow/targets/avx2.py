@@ -45,7 +45,6 @@ def avx2(has: Collection[str]) -> Target:
         registers=16,
         budget=14,
         dots=(*(FOURS if vnni else ()), *PAIRS, *WIDENED, Dot("bit", "bit", "i32", 32, uops=6.0)),
-        rates=(("dot", 2.0), ("load", 2.0), ("store", 1.0), ("shuffle", 2.0), ("other", 3.0)),
         cpu="haswell",
         features=f"{optional},+avx2,+fma",
         rows=partial(_rows, vnni),

@@ -31,7 +31,6 @@ def avx512(cpu: str, has: Collection[str], features: str) -> Target:
         registers=32,
         budget=30,
         dots=(*(FOURS if vnni else ()), *PAIRS, *WIDENED, bits),
-        rates=(("dot", 2.0), ("load", 2.0), ("store", 1.0), ("shuffle", 2.0), ("other", 4.0)),
         cpu=cpu,
         features=features,
         rows=partial(_rows, vnni, "avx512vbmi" in has),

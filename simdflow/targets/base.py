@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from .core import Core
+
 
 @dataclass(frozen=True)
 class Instruction:
@@ -53,9 +55,8 @@ class Target:
     registers   architectural vector registers
     budget      registers a plan may use before LLVM starts to spill (validated by assembly)
     dots        dot products it has beyond group 1
-    rates       issue per cycle: 'dot' (and multiplications), 'load', 'store', 'shuffle' (and
-                conversions), 'other'; the last is the sum of arithmetic
     cpu         what LLVM compiles for: CPU name, and features forced on or off
+    core        what the core at hand issues and moves: it decides a default dataflow, no result
     """
 
     name: str
@@ -63,9 +64,9 @@ class Target:
     registers: int
     budget: int
     dots: tuple[Dot, ...]
-    rates: tuple[tuple[str, float], ...]
     cpu: str
     features: str
+    core: Core = field(compare=False, default=Core())
     rows: Callable[[], Mapping[str, Instruction]] = field(compare=False, repr=False, default=dict)
 
     @cached_property
@@ -76,8 +77,9 @@ class Target:
         return self.rows()
 
     def rate(self, what: str) -> float:
-        """Instructions of one kind issued per cycle."""
-        return dict(self.rates)[what]
+        """Instructions of one kind (a field of `Rates`) on whole registers, issued per cycle."""
+        found: float = getattr(self.core.at(self.width), what)
+        return found
 
     def dot(self, a: str, b: str, acc: str, group: int) -> Dot | None:
         """The row for these types and this group; group 1 of equal kinds always exists."""

@@ -6,6 +6,7 @@ Compiles nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from ..dsl.errors import TargetError
@@ -14,6 +15,7 @@ from .avx2 import avx2
 from .avx512 import NEEDS as AVX512_NEEDS
 from .avx512 import avx512
 from .base import Target
+from .core import caches, family
 from .portable import PORTABLE
 
 NEEDS = {"avx512": AVX512_NEEDS, "avx2": AVX2_NEEDS, "portable": ()}
@@ -38,12 +40,14 @@ def host_targets() -> tuple[Target, ...]:
 
     has = host_features()
     found: list[Target] = []
+    name = llvm.get_host_cpu_name()
     if has.issuperset(AVX512_NEEDS):
         features = llvm.get_host_cpu_features().flatten()
-        found.append(avx512(llvm.get_host_cpu_name(), has, features))
+        found.append(avx512(name, has, features))
     if has.issuperset(AVX2_NEEDS):
         found.append(avx2(has))
-    return (*found, PORTABLE)
+    core = replace(family(name), caches=caches())
+    return tuple(replace(t, core=core) for t in (*found, PORTABLE))
 
 
 def target(choice: str | Target | None = None) -> Target:
@@ -86,5 +90,7 @@ def _check_executable(chosen: Target) -> None:
 
 
 def features_string(chosen: Target) -> str:
-    """Exactly what LLVM is told to compile for, `cpu;features`: part of a cache key."""
-    return f"{chosen.cpu};{chosen.features}"
+    """What LLVM is told to compile for, and the core by which dataflows are chosen: part of a cache
+    key.
+    """
+    return f"{chosen.cpu};{chosen.features};{chosen.core}"

@@ -109,6 +109,37 @@ def emit_broadcast(b: Any, vec: Vec, p: Pointer, group: int, valid: int | None =
     return b.bitcast(splat(b, one, vec.lanes // group), llvm_type(vec))
 
 
+def _collect(vec: Vec, memory: np.ndarray, offset: int, group: int, *steps: int) -> np.ndarray:
+    one = np.zeros(group, dtype(vec.scalar))
+    for g, step in enumerate(steps):
+        _inside("collect", memory, offset + step, 1)
+        one[g] = memory[offset + step]
+    return np.tile(one, vec.lanes // group)
+
+
+def emit_collect(b: Any, vec: Vec, p: Pointer, group: int, *steps: int) -> Any:
+    """The elements `steps` after p as a group, over and over; zeros where there are fewer. A whole
+    group in two runs is two words, which both lie between its first and its last element.
+    """
+    from llvmlite import ir
+
+    bits = p.bytes * 8
+    word, small = ir.IntType(group * bits), ir.IntType(bits)
+    jumps = [g for g in range(1, len(steps)) if steps[g] != steps[g - 1] + 1]
+    if len(steps) == group and len(jumps) == 1 and steps[-1] >= group:
+        low = (1 << jumps[0] * bits) - 1
+        first, last = (
+            b.load(at(b, p, start, word), align=p.bytes) for start in (0, steps[-1] - group + 1)
+        )
+        one = b.or_(b.and_(first, word(low)), b.and_(last, word(~low)))
+    else:
+        one = ir.Constant(word, 0)
+        for g, step in enumerate(steps):
+            part = b.zext(b.load(at(b, p, step, small), align=p.bytes), word)
+            one = b.or_(one, b.shl(part, word(bits * g)))
+    return b.bitcast(splat(b, one, vec.lanes // group), llvm_type(vec))
+
+
 def _gather(
     vec: Vec,
     memory: np.ndarray,
@@ -284,6 +315,7 @@ ROWS = (
     Instruction("load", _load, emit_load),
     Instruction("pieces", _pieces, emit_pieces),
     Instruction("broadcast", _broadcast, emit_broadcast),
+    Instruction("collect", _collect, emit_collect),
     Instruction("gather", _gather, emit_gather),
     Instruction("store", _store, emit_store),
     Instruction("store_bits", _store_bits, emit_store_bits),

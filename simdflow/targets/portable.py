@@ -24,7 +24,6 @@ PORTABLE = Target(
     registers=16,
     budget=13,
     dots=(*WIDENED, Dot("bit", "bit", "i32", 32, uops=10.0)),
-    rates=(("dot", 1.0), ("load", 2.0), ("store", 1.0), ("shuffle", 2.0), ("other", 3.0)),
     cpu="x86-64" if platform.machine().lower() in ("x86_64", "amd64") else "generic",
     features="",
     rows=_rows,

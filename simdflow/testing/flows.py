@@ -54,9 +54,10 @@ def dataflows(nest: LoopNest, target: Target) -> st.SearchStrategy[Dataflow]:
 
 def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
     nest = flatten(bound, Dataflow())
-    fused, repeating = _fused(draw, nest)
-    if repeating:
-        nest = flatten(bound, Dataflow(lanes=fused))
+    fused, role = _fused(draw, nest)
+    repeating = role == "lanes"
+    if role:
+        nest = flatten(bound, replace(Dataflow(), **{role: fused}))
     elif fused:
         nest = flatten(bound, Dataflow(unroll=((fused, 1),)))
     extents = nest.extents
@@ -76,7 +77,7 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
     width = draw(st.sampled_from(widths))
     lanes = fused if repeating else draw(st.sampled_from(["", *grid, *reduced]))
     across = lanes or default_lanes(nest)
-    group = _group(draw, nest, reduced)
+    group = fused if role == "group" else _group(draw, nest, reduced)
     vector = lanes_of(nest, width or target.width)
     if repeating:
         vector = math.lcm(vector, period_of(nest, fused))
@@ -100,7 +101,10 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
     order = tuple(draw(st.permutations(names))) if draw(_seldom()) else ()
     parallel = draw(st.sampled_from(["", *grid])) if draw(_seldom()) else ""
     named = {*tile, *unroll, *block, *order, lanes, group, parallel}
-    if fused and fused not in named:
+    if role == "group":
+        unroll.pop(fused, None)  # an axis that jumps is whole
+        block.pop(fused, None)
+    elif fused and fused not in named:
         # An axis is fused by being named.
         (tile if fused in grid else unroll)[fused] = 1
     flow = Dataflow(
@@ -160,20 +164,25 @@ def _group(draw: st.DrawFn, nest: LoopNest, reduced: list[str]) -> str:
     return draw(st.sampled_from(["", *reduced]))
 
 
-def _fused(draw: st.DrawFn, nest: LoopNest) -> tuple[str, bool]:
-    """The name of two axes fused into one, where the memory allows it, or ''; and whether some
-    operand repeats along it, so that it can only be the lanes.
+def _fused(draw: st.DrawFn, nest: LoopNest) -> tuple[str, str]:
+    """The name of axes fused into one, where the memory allows it, or ''; and what it can only be:
+    the "lanes" where some operand repeats along it, the "group" where some operand jumps.
     """
     if not draw(_seldom()):
-        return "", False
+        return "", ""
     grid = [a.name for a in nest.grid]
     reduced = [a.name for a in nest.reduction.axes] if nest.reduction else []
     pairs = [*itertools.pairwise(grid), *itertools.pairwise(reduced)]
-    allowed = [("__".join(p), False) for p in pairs if not fusing_refused(nest, p)]
+    allowed = [("__".join(p), "") for p in pairs if not fusing_refused(nest, p)]
     last = pairs[len(grid) - 2 : len(grid) - 1] if len(grid) > 1 else []
     allowed += [
-        ("__".join(p), True)
+        ("__".join(p), "lanes")
         for p in last
         if fusing_refused(nest, p) and not fusing_refused(nest, p, repeating=True)
     ]
-    return draw(st.sampled_from(allowed)) if allowed else ("", False)
+    allowed += [
+        ("__".join(p), "group")
+        for p in (*itertools.pairwise(reduced), tuple(reduced))
+        if len(p) > 1 and fusing_refused(nest, p) and not fusing_refused(nest, p, jumping=True)
+    ]
+    return draw(st.sampled_from(allowed)) if allowed else ("", "")
