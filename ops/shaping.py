@@ -12,7 +12,6 @@ import math
 from typing import Any
 
 from ..dsl import loops as sf
-from ..dsl.dataflow import Dataflow
 from ..dsl.errors import OperandError
 from ..dsl.types import OperandType, f32, i8, i32, i64, u8
 from ..kernel import kernel
@@ -23,7 +22,6 @@ from .window import is_size, nonempty, rank, typed
 MOVED = (f32, u8, i8, i32, i64)
 MAX_AXES = 6
 MAX_RANK = 8
-PAGE = 4096
 
 
 @kernel
@@ -99,29 +97,10 @@ def _moved(
         x=x.scalar[x.size],
         out=x.scalar[view],
         target=target,
-        dataflow=_dataflow(strides, x.scalar.dtype.itemsize),
         base=base,
         **constants,
     )
     return Layer({"x": (x.size,)}, x.scalar[out], (Step(made, ("x",), "out", view),))
-
-
-def _dataflow(steps: list[int], item: int) -> Dataflow | None:
-    """The loops of a nest whose last axis gathers while another is contiguous in the input: that
-    one innermost, so that the cache lines a vector gathers from are used up before others come;
-    None for other nests, which follow the order of the output.
-
-    f32 [1, 64, 64, 256] to NCHW on one Zen 5 core: 0.8 ms, in the order of the output 2.6 ms
-    (numpy: 1.9 ms).
-    """
-    if not steps or abs(steps[-1]) <= 1 or 1 not in map(abs, steps):
-        return None
-    axes = "abcdef"[-len(steps) :]
-    inner = axes[[abs(s) for s in steps].index(1)]
-    # Lines whole pages apart share a set of L1: a vector of 64 bytes from 64 of them pushes its own
-    # lines out, one of 16 does not (u8 [1, 256, 64, 64] to NHWC: 0.3 ms instead of 3).
-    crowded = item == 1 and steps[-1] % PAGE == 0
-    return Dataflow(lanes="f", order=("f", inner), width=128 if crowded else 0)
 
 
 def _reshape_shape(x: OperandType, *, shape: tuple[int, ...], **_: Any) -> OperandType:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..dsl import loops as sf
-from ..dsl.types import OperandType, i8, i32, u8
+from ..dsl.types import OperandType, i8, u8
 from ..kernel import kernel
 from .layer import Layer, Step
 from .op import op
@@ -19,14 +19,14 @@ from .window import nonempty, typed
 def to_unsigned(x, out):
     """out[i] = x[i] + 128."""
     for i in sf.grid(out.shape):
-        out[i] = u8(i32(x[i]) + 128)
+        out[i] = u8(x[i] ^ -128, wrap=True)
 
 
 @kernel
 def to_signed(x, out):
     """out[i] = x[i] - 128."""
     for i in sf.grid(out.shape):
-        out[i] = i8(i32(x[i]) - 128)
+        out[i] = i8(x[i] ^ 128, wrap=True)
 
 
 def _flip_shape(x: OperandType, *, target: Any = None) -> OperandType:

@@ -81,6 +81,13 @@ def lane_by_lane(chosen: Target) -> Iterator[Use]:
             yield Use("join", vec, (vec, vec.lanes // 4, *(vec.lanes // 8,) * 4))
             for half, size in ((0, 1), (1, 1), (0, 2), (1, 2)):
                 yield Use("zip", vec, (vec, vec, half, size))
+    for scalar in both:
+        for vec in vectors(chosen, scalar):
+            if vec.lanes * SCALARS[scalar].bits >= 128:
+                for half in (0, 1):
+                    yield Use("zip", vec, (vec, vec, half, 1))
+            for parts in (2, 3, 4) if vec.lanes > 1 else ():
+                yield Use("interleave", Vec(scalar, parts * vec.lanes), (vec,) * parts)
 
 
 def conversions(chosen: Target) -> Iterator[Use]:
@@ -143,7 +150,14 @@ def memory_rows(chosen: Target) -> Iterator[Use]:
                 yield Use("pieces", vec, (here, *places))
             for stride in (2, 5):
                 yield Use("scatter", vec, (here, vec, stride, half))
-            yield Use("gather", vec, (here, 1, 3, 1, half, 1))
+            for stride in (1, 2, 3, 4, 5, -1, -3):
+                ahead = here if stride > 0 else Memory(scalar, 3 * vec.lanes)
+                for some in {half, vec.lanes}:
+                    yield Use("gather", vec, (ahead, 1, stride, 1, some, 1))
+            row = 128 // SCALARS[scalar].bits
+            for count in {vec.lanes // row, 1} if vec.lanes >= row else ():
+                for valid in {row, row - 1, 1} - {0}:
+                    yield Use("rows", vec, (here, 7, count, valid))
             for group in {2, 4} if vec.lanes >= 4 else ():
                 yield Use("broadcast", vec, (here, group))
                 yield Use("broadcast", vec, (here, group, group - 1))

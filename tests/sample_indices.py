@@ -1,4 +1,6 @@
-"""Loop nests whose indices are integers that an operand holds; see `sample_kernels`."""
+"""Loop nests whose indices are integers that an operand holds, or that permute axes; see
+`sample_kernels`.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +20,9 @@ def bags(table, ids, out):
         for i in sf.reduce(ids.shape[1]):
             acc += table[ids[n, i] * 2 + 1, c]
         out[n, c] = acc
+
+
+@sf.kernel
+def channels_last(x, y, out):
+    for h, w, c in sf.grid(out.shape):
+        out[h, w, c] = sf.max(x[c, h, w], y[h, w, c])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sample_indices import bags, embedded
+from sample_indices import bags, channels_last, embedded
 from sample_kernels import (
     Array,
     add_saturated,
@@ -134,6 +134,11 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(hardswish, lambda x: x * np.clip(x + 3, 0, 6) * np.float32(0.16666667), {"x": sf.f32}),
     Sample(gelu, gelu_numpy, {"x": sf.f32, "i": (1, 300)}),
     Sample(transposed_add, lambda a, b: a.T.astype(int) + b[:, None], {"a": sf.i8, "b": sf.i16}),
+    Sample(
+        channels_last,
+        lambda x, y: np.maximum(x.transpose(1, 2, 0), y),
+        {"x": sf.u8, "y": sf.u8, "w": (1, 40), "c": (1, 40)},
+    ),
     Sample(leaky, lambda x, slope: np.where(x > 0, x, x * np.float32(slope)), {"x": sf.f32}),
     Sample(
         binary_conv, binary, {"threshold": sf.i32.range(-9, 9), "stride": [1, 2], "ic": (1, 140)}

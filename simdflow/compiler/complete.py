@@ -17,6 +17,9 @@ from ..targets import Target
 from .flatten import value_operands
 from .period import period_of, straight
 
+# What is computed in the type of its operands, 8 bits included, if they have one type.
+NARROW = ("min", "max", "and", "or", "xor")
+
 
 def lanes_of(nest: LoopNest, width: int) -> int:
     """Lanes of one vector.
@@ -41,8 +44,8 @@ def _parts(nest: LoopNest) -> Iterator[Expr]:
 
 
 def _arithmetic(nest: LoopNest) -> bool:
-    """Whether anything but min and max is computed: 8-bit lanes do for those."""
-    return any(isinstance(e, Call) and e.op not in ("min", "max") for e in _parts(nest))
+    """Whether anything is computed that 8-bit lanes do not do for."""
+    return any(isinstance(e, Call) and e.op not in NARROW for e in _parts(nest))
 
 
 def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:

@@ -18,6 +18,7 @@ from ..dsl.types import SCALARS
 from ..targets import Target
 from .plan import RegisterPlan
 from .program import Address, Fetch, Loop, Op, Program, Statement
+from .turn import NEAR, PIECE
 
 LATENCY = 4.0  # of a dot product or a fused multiply-add
 MISPREDICT = 14.0  # leaving a loop
@@ -109,7 +110,15 @@ def _uops(op: Op, plan: RegisterPlan) -> dict[str, float]:
         group, stride, lanes = _number(op, 1), _number(op, 2), _number(op, 4)
         if stride == 1:
             return {"load": float(group), "shuffle": group + 1.0}
+        if group == 1 and 0 < abs(stride) <= NEAR:
+            return {"load": n * abs(stride), "shuffle": n * abs(stride)}
         return {"broadcast": 1.0 * lanes * group, "other": 1.0 * lanes * group + 1}
+    if op.name == "rows":
+        count = float(_number(op, 2))
+        whole = _number(op, 3) * SCALARS[op.vec.scalar].bits == PIECE
+        return {"load": count if whole else 2.0 * count, "shuffle": count - whole}
+    if op.name == "interleave":
+        return {"shuffle": n * (len(op.args) - 1)}
     if op.name in ("store", "store_bits"):
         return {"store": n}
     if op.name == "scatter":
@@ -128,7 +137,7 @@ def _uops(op: Op, plan: RegisterPlan) -> dict[str, float]:
         return {"broadcast": 3.0 * op.vec.lanes}
     if op.name == "mul":
         return {"dot": n}
-    if op.name in ("convert", "round", "round_bounded", "round_saturate", "saturate"):
+    if op.name in ("zip", "convert", "round", "round_bounded", "round_saturate", "saturate"):
         return {"shuffle": n}
     return {"other": n * EXPENSIVE.get(op.name, 1)}
 

@@ -16,6 +16,7 @@ from .narrowing import added_constant, narrowed
 from .packing import scaled
 from .place import Place, pieces_load, substitute
 from .program import Address, Vec
+from .turn import NEAR
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -72,12 +73,30 @@ def finish(w: Writer, tile: Tile) -> None:
 
 
 def _chunk(tile: Tile) -> int:
-    """How many vectors are narrowed together: a full register of 8-bit elements."""
+    """How many vectors are stored together: narrowed to a full register of 8-bit elements, or
+    interleaved to be one piece of memory.
+    """
     plan = tile.plan
     out = plan.nest.type_of(plan.nest.store.operand).scalar
+    if _interleaved(tile):
+        return abs(plan.nest.store.index[-1].coefficient(plan.flow.lanes))
     if plan.nest.store.index[-1].coefficient(plan.flow.lanes) != 1 or plan.lanes_reduced:
         return 1
     return 4 if narrowed(tile.plan.nest) is not None and out.bits == 8 else 1
+
+
+def _interleaved(tile: Tile) -> bool:
+    """Whether the lanes lie a few elements apart in the output, and the tile has all that lies
+    between: the points of the last axis of its spots.
+    """
+    plan = tile.plan
+    index, lanes = plan.nest.store.index[-1], plan.flow.lanes
+    step = index.coefficient(lanes)
+    axes = [a for a in plan.nest.grid if a.name != lanes and tile.sizes[a.name] > 1]
+    if plan.lanes_reduced or tile.vectors > 1 or not axes or not 1 < step <= NEAR:
+        return False
+    last = axes[-1].name
+    return index.coefficient(last) == 1 and tile.sizes[last] == step
 
 
 def _value(w: Writer, tile: Tile, i: int, spot: Mapping[str, int], j: int) -> tuple[str, Place]:
@@ -139,34 +158,49 @@ def _store(w: Writer, tile: Tile, values: list[tuple[str, Place]]) -> None:
     index = nest.store.index[-1]
     step = index.coefficient(plan.flow.lanes) if not plan.lanes_reduced else 1
     registers = [v for v, _ in values]
-    lanes = values[0][1].lanes
-    final = narrowed(tile.plan.nest)
+    lanes, valid = values[0][1].lanes, values[0][1].valid
     vec = Vec(out.name, lanes * len(registers))
+    starts = [substitute(index, p.at).plus(Affine((), p.vector * lanes * step)) for _, p in values]
+    where = Address(nest.store.operand, starts[0])
+    if step != 1 and len(registers) > 1:
+        ended = [_ended(w, tile, Vec(out.name, lanes), [r], False) for r in registers]
+        value = w.op("interleave", vec, *ended)
+        part = () if valid == lanes else (valid * len(registers),)
+        w.store("store", vec, where, value, *part)
+        return
+    value = _ended(w, tile, vec, registers, values[0][1].woven)
+    if out.kind == "b":
+        where = Address(nest.store.operand, scaled(starts[0], 1, 8))
+        w.store("store_bits", w.vecs[value], where, value, valid)
+        return
+    if step != 1:
+        w.store("scatter", vec, where, value, step, valid)
+        return
+    value, parts = _joined(w, value, starts, [p.valid for _, p in values], lanes)
+    for begin, first, count in parts:
+        part = () if count == vec.lanes else (count, first) if first else (count,)
+        w.store("store", vec, Address(nest.store.operand, begin), value, *part)
+
+
+def _ended(w: Writer, tile: Tile, vec: Vec, registers: list[str], woven: bool) -> str:
+    """What is stored: the registers as one of the output's type, narrowed where the store narrows.
+
+    Bits are stored as the truth values that they are.
+    """
+    nest = tile.plan.nest
+    final = narrowed(nest)
     if final is None:
         (value,) = registers
     elif (constant := added_constant(nest, final.wide)) is not None:
         value = w.op("narrow_add", vec, *registers, constant[1])
     else:
         value = w.op("narrow", vec, *registers)
-    if values[0][1].woven:
+    if woven:
         value = w.op("unweave", vec, value)
     for op, bound in final.bounds if final is not None else ():
         value = w.op(op, vec, value, w.op("const", vec, bound))
-    starts = [substitute(index, p.at).plus(Affine((), p.vector * lanes * step)) for _, p in values]
-    if out.kind == "b":
-        where = Address(nest.store.operand, scaled(starts[0], 1, 8))
-        w.store("store_bits", w.vecs[value], where, value, values[0][1].valid)
-        return
-    if w.vecs[value].scalar != out.name:
-        value = w.op("convert", vec, value)
-    if step != 1:
-        where = Address(nest.store.operand, starts[0])
-        w.store("scatter", vec, where, value, step, values[0][1].valid)
-        return
-    value, parts = _joined(w, value, starts, [p.valid for _, p in values], lanes)
-    for begin, first, valid in parts:
-        part = () if valid == vec.lanes else (valid, first) if first else (valid,)
-        w.store("store", vec, Address(nest.store.operand, begin), value, *part)
+    bits = nest.type_of(nest.store.operand).scalar.kind == "b"
+    return value if bits or w.vecs[value].scalar == vec.scalar else w.op("convert", vec, value)
 
 
 def _joined(

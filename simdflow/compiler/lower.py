@@ -109,7 +109,9 @@ class Tile:
             at_axis, count = spot.get(plan.shift.axis, 0), plan.shift.count
             shift = at_axis % count
             sharing = min(count, self.sizes[plan.shift.axis] - (at_axis - shift))
-        return Place(at, j, self.lanes, valid, left, section, shift, sharing, self.woven)
+        return Place(
+            at, j, self.lanes, valid, left, section, shift, sharing, self.woven, spot, self.sizes
+        )
 
 
 def lower(plan: RegisterPlan, name: str) -> Program:

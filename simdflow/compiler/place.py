@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..dsl.nest import Affine, Fetched, Load, Quotient, integer
 from .packing import scaled
 from .period import straight
 from .plan import RegisterPlan
 from .program import Address, Vec
+from .turn import contiguous_axis, square, turned, turns
 from .weave import TOGETHER, places
 from .writer import Writer
 
@@ -30,6 +31,7 @@ class Place:
     section  padded size of the lane tile (the packed operand's panel)
     shift    which output of those that share a group (plan.Shift), of `sharing` in this tile
     woven    the lanes are interwoven with those of three more vectors (see weave.py)
+    spot     axis -> which point of the tile, of `sizes` along it; 0 where it is not named
     """
 
     at: Mapping[str, Affine]
@@ -41,6 +43,8 @@ class Place:
     shift: int = 0
     sharing: int = 1
     woven: bool = False
+    spot: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def substitute(index: Affine, at: Mapping[str, Affine]) -> Affine:
@@ -238,6 +242,13 @@ def value_load(w: Writer, plan: RegisterPlan, load: Load, place: Place) -> str:
         return pieces_load(w, vec, first, place, period)
     if c == 1:
         return w.op("load", vec, where, *(() if place.valid == place.lanes else (place.valid,)))
+    along = contiguous_axis(plan.nest, load, plan.flow.lanes)
+    size = place.sizes.get(along, 1)
+    if size > 1 and turns(vec):
+        spot = place.spot.get(along, 0)
+        first = spot - spot % square(vec)
+        corner = replace(where, offset=where.offset.plus(Affine((), first - spot)))
+        return turned(w, vec, corner, c, place.valid, min(size - first, square(vec)), spot - first)
     return w.op("gather", vec, where, 1, c, 1, place.valid, 1)
 
 

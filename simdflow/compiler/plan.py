@@ -21,6 +21,7 @@ from .period import straight
 from .product import Shift, packings_of, product, shift_of, weaves
 from .scalars import scalar_of
 from .tile import tile_keys  # the same walk over the tile that lowering does
+from .turn import turning
 from .weave import TOGETHER
 
 
@@ -193,7 +194,7 @@ def _registers(
     wide = max(1, lanes * _result_bits(nest) // target.width)
     aux = dict(flow.auxiliary)
     if found is None:
-        count = points * vectors * wide if nest.reduction else wide
+        count = points * vectors * wide if nest.reduction else wide * turning(nest, flow, lanes)
         extra = 2 * wide
         return (), (), count + extra, f"{nest.out.name} {count}, working {extra}"
     dot, *loads = found

@@ -1,7 +1,7 @@
 """The scalar type of every expression of a nest, and the plain numbers in it given theirs.
 
 An integer operation is computed in i32 when its range and its operands allow, else in i64; `min`,
-`max` and `select` of two equal types keep it; floats take the wider one. Refuses what fits no
+`max`, `select` and the bitwise operations of two equal types keep it; floats take the wider one. Refuses what fits no
 type; other mistakes are `check`'s.
 """
 
@@ -20,7 +20,7 @@ from ..dsl.types import Exact, Scalar, bit, f32, f64, i32, i64
 from .ranges import BOOLEANS, range_of
 
 FLOATS = ("div", "round", "floor", "ceil", "exp", "log", "tanh", "erf", "sigmoid", "sqrt", "rsqrt")
-KEEPS = ("min", "max", "select")
+KEEPS = ("min", "max", "select", "and", "or", "xor")
 _FOLD: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "sub": operator.sub,

@@ -1,7 +1,11 @@
-"""Fuse: elementwise steps go into the epilogue of the step that makes their input.
+"""Fuse: elementwise steps go into the epilogue of the step that makes their input, or that step into
+their loads, where they read it in another order.
 
     before   y = conv2d(x);  z = add(y, r);  a = look_up(z)
     after    a = conv2d_add_look_up(x, r)
+
+    before   y = to_unsigned(x);  z = transpose(y)
+    after    z = to_unsigned_transpose(x)
 
 The values between never reach memory. What is computed for each element stays the same, each
 rounding included, so integers stay bit-exact.
@@ -12,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from .nests import framed, fused, fused_names, is_elementwise
+from .nests import framed, fused, fused_names, inlined, is_elementwise
 from .steps import Read, Schedule, Step
 
 
@@ -23,6 +27,7 @@ def fuse(schedule: Schedule) -> Schedule:
     while at < len(steps):
         for before, operand in _producers(schedule, steps, at):
             merged = _merged(steps[before], steps[at], operand)
+            merged = merged or _inlined(steps[before], steps[at], operand)
             if merged is not None and _writes(schedule, merged):
                 # The merged step runs where the consumer did: its other operands are known there.
                 del steps[before]
@@ -79,3 +84,13 @@ def _merged(producer: Step, consumer: Step, operand: str) -> Step | None:
     # The axes are the producer's, and with them the dataflow that may have been chosen for it.
     nodes = (*producer.nodes, *consumer.nodes)
     return Step(nodes, nest, reads, consumer.writes, producer.dataflow)
+
+
+def _inlined(producer: Step, consumer: Step, operand: str) -> Step | None:
+    nest = inlined(producer.nest, consumer.nest, operand)
+    if nest is None:
+        return None
+    names = fused_names(consumer.nest, producer.nest, producer.nest.out.name)
+    reads = {n: r for n, r in consumer.reads.items() if n != operand}
+    reads = {names[n]: r for n, r in producer.reads.items()} | reads
+    return Step((*producer.nodes, *consumer.nodes), nest, reads, consumer.writes)

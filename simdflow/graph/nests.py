@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..compiler.flatten import map_accesses
+from ..compiler.place import substitute
 from ..dsl.nest import (
     Affine,
     Axis,
@@ -28,6 +29,7 @@ from ..dsl.nest import (
     Quotient,
     Ref,
     rewrite,
+    walk,
 )
 from ..dsl.types import OperandType
 
@@ -242,6 +244,61 @@ def fused(producer: LoopNest, consumer: LoopNest, operand: str) -> LoopNest | No
         constants=(),
         epilogue=(*producer.epilogue, held, *lets),
         store=replace(producer.store, value=value),
+    )
+
+
+def inlined(producer: LoopNest, consumer: LoopNest, operand: str) -> LoopNest | None:
+    """The consumer with what the producer computes in the place of its load of `operand`, the
+    producer's output: a transpose of a sum becomes a sum of transposed loads.
+
+    Operands as in `fused`, with the parts changed over: `fused_names(consumer, producer,
+    producer's output)` names the producer's. None unless both compute each element alone, the
+    consumer loads the operand in one place, and computes no element of the producer's twice.
+    """
+    loads = [x for x in consumer.loads() if x.operand == operand]
+    parts = [e for x in consumer.expressions() for e in walk(x)]
+    if len(loads) != 1 or not (is_elementwise(producer) and is_elementwise(consumer)):
+        return None
+    if any(isinstance(e, Lookup) and e.operand == operand for e in parts):
+        return None
+    if any(i.fetched for x in (*producer.loads(), *loads) for i in x.index):
+        return None
+    made, read = producer.type_of(producer.out.name), consumer.type_of(operand)
+    if (made.shape, made.scalar) != (read.shape, read.scalar):
+        return None
+    if consumer.type_of(consumer.out.name).size > made.size:
+        return None
+    names = _fresh_names(consumer, producer, producer.out.name)
+    at = {}
+    for mine, theirs in zip(producer.store.index, loads[0].index, strict=True):
+        at |= dict.fromkeys(mine.axes, theirs)
+    at |= {a.name: Affine() for a in producer.axes if a.name not in at}  # axes of one element
+    lets: dict[str, Expr] = {}
+
+    def there(e: Expr) -> Expr:
+        if isinstance(e, Load):
+            return Load(names[e.operand], tuple(substitute(i, at) for i in e.index))
+        if isinstance(e, Lookup):
+            return replace(e, operand=names[e.operand])
+        return lets[e.name] if isinstance(e, Ref) else e
+
+    for let in producer.epilogue:
+        lets[let.name] = rewrite(let.value, there)
+    value = rewrite(producer.store.value, there)
+
+    def here(e: Expr) -> Expr:
+        return value if e == loads[0] else e
+
+    others = tuple(
+        Operand(names[o.name], o.role, o.type) for o in producer.operands if o.role != "out"
+    )
+    return replace(
+        consumer,
+        name=f"{producer.name}_{consumer.name}",
+        operands=(*others, *(o for o in consumer.operands if o.name != operand)),
+        constants=(),
+        epilogue=tuple(replace(x, value=rewrite(x.value, here)) for x in consumer.epilogue),
+        store=replace(consumer.store, value=rewrite(consumer.store.value, here)),
     )
 
 

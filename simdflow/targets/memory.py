@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..compiler.program import Vec
+from ..compiler.turn import NEAR, PIECE
+from ..dsl.types import SCALARS
 from .base import Instruction
 from .emission import (
     Pointer,
@@ -78,6 +80,32 @@ def emit_pieces(b: Any, vec: Vec, p: Pointer, *places: int) -> Any:
     """As many equal parts as there are places, each from its place after p."""
     t = llvm_type(Vec(vec.scalar, vec.lanes // len(places)))
     return concatenate(b, [b.load(at(b, p, n, t), align=p.bytes) for n in places])
+
+
+def _rows(
+    vec: Vec, memory: np.ndarray, offset: int, stride: int, count: int, valid: int
+) -> np.ndarray:
+    n = PIECE // SCALARS[vec.scalar].bits
+    out = np.zeros((vec.lanes // n, n), dtype(vec.scalar))
+    for i in range(count):
+        _inside("rows", memory, offset + i * stride, valid)
+        out[i, :valid] = memory[offset + i * stride : offset + i * stride + valid]
+    return out.ravel()
+
+
+def emit_rows(b: Any, vec: Vec, p: Pointer, stride: int, count: int, valid: int) -> Any:
+    """Pieces of 16 bytes: `valid` elements of each of `count` rows, `stride` elements apart; the
+    others are 0 and not read.
+    """
+    from llvmlite import ir
+
+    one = Vec(vec.scalar, PIECE // SCALARS[vec.scalar].bits)
+    found = [
+        emit_load(b, one, Pointer(at(b, p, i * stride, ir.IntType(8)), p.scalar), valid)
+        for i in range(count)
+    ]
+    missing = vec.lanes // one.lanes - count
+    return concatenate(b, [*found, *([zeros(llvm_type(one))] * missing)])
 
 
 def _broadcast(
@@ -177,11 +205,39 @@ def emit_gather(
 
     if lane_stride == 1 and group > 1 and group & (group - 1) == 0:
         return interleave(b, rows(b, vec, p, group, group_stride, lanes, valid))
+    near = 0 < abs(lane_stride) <= NEAR and p.bytes <= 4
+    if group == 1 and near and valid == 1 < lanes:
+        return neighbours(b, vec, p, lane_stride, lanes)
     result, e = zeros(llvm_type(vec)), element(vec.scalar)
     for i in range(lanes):
         for g in range(valid):
             one = b.load(at(b, p, i * lane_stride + g * group_stride, e), align=p.bytes)
             result = b.insert_element(result, one, ir.IntType(32)(i * group + g))
+    return result
+
+
+def neighbours(b: Any, vec: Vec, p: Pointer, stride: int, lanes: int) -> Any:
+    """Lane i is what lies at i*stride, a few elements apart: all that lies between is loaded, in
+    whole registers of which the last ends with the last lane.
+    """
+    from llvmlite import ir
+
+    span = (lanes - 1) * abs(stride) + 1
+    low = Pointer(at(b, p, min((lanes - 1) * stride, 0), ir.IntType(8)), p.scalar)
+    places = [i * stride if stride > 0 else (lanes - 1 - i) * -stride for i in range(lanes)]
+    if span <= vec.lanes:
+        loaded = {0: emit_load(b, vec, low, span)}
+    else:
+        starts = [*range(0, span - vec.lanes, vec.lanes), span - vec.lanes]
+        t = llvm_type(vec)
+        loaded = {n: b.load(at(b, low, n, t), align=p.bytes) for n in starts}
+    result = zeros(llvm_type(vec))
+    for start, part in loaded.items():
+        kept = list(range(vec.lanes))
+        for i, place in enumerate(places):
+            if start <= place < start + vec.lanes:
+                kept[i] = vec.lanes + place - start
+        result = shuffle(b, result, part, kept)
     return result
 
 
@@ -314,6 +370,7 @@ MASKED = (
 ROWS = (
     Instruction("load", _load, emit_load),
     Instruction("pieces", _pieces, emit_pieces),
+    Instruction("rows", _rows, emit_rows),
     Instruction("broadcast", _broadcast, emit_broadcast),
     Instruction("collect", _collect, emit_collect),
     Instruction("gather", _gather, emit_gather),

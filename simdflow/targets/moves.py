@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..compiler.program import Vec
+from ..dsl.types import SCALARS
 from .base import Instruction
-from .emission import Pointer, Value, at, element, llvm_type, shuffle, zeros
+from .emission import Pointer, Value, at, concatenate, element, llvm_type, shuffle, zeros
 
 
 def _tail(vec: Vec, x: np.ndarray, y: np.ndarray, valid: int) -> np.ndarray:
@@ -22,16 +23,18 @@ def emit_tail(b: Any, vec: Vec, x: Value, y: Value, valid: int) -> Any:
 
 
 def _zip(vec: Vec, x: np.ndarray, y: np.ndarray, half: int, size: int) -> np.ndarray:
-    pieces = [a.reshape(-1, 2, 8 // size, size)[:, half] for a in (x, y)]
+    n = 8 // x.dtype.itemsize
+    pieces = [a.reshape(-1, 2, n // size, size)[:, half] for a in (x, y)]
     return np.stack(pieces, axis=2).reshape(vec.lanes)
 
 
 def emit_zip(b: Any, vec: Vec, x: Value, y: Value, half: int, size: int) -> Any:
-    """Of every 16 bytes the lower (half=0) or upper 8 of x and of y, `size` at a time by turns."""
+    """Of every 16 bytes the lower (half=0) or upper 8 of x and of y, `size` elements by turns."""
+    n = 64 // SCALARS[vec.scalar].bits
     lanes = [
-        16 * piece + 8 * half + size * i + k + side * vec.lanes
-        for piece in range(vec.lanes // 16)
-        for i in range(8 // size)
+        2 * n * piece + n * half + size * i + k + side * vec.lanes
+        for piece in range(vec.lanes // (2 * n))
+        for i in range(n // size)
         for side in range(2)
         for k in range(size)
     ]
@@ -78,11 +81,32 @@ def emit_scatter(b: Any, vec: Vec, p: Pointer, value: Value, stride: int, valid:
         b.store(one, at(b, p, i * stride, element(vec.scalar)), align=p.bytes)
 
 
+def _interleave(vec: Vec, *parts: np.ndarray) -> np.ndarray:
+    return np.stack(parts, axis=1).reshape(vec.lanes)
+
+
+def emit_interleave(b: Any, vec: Vec, *parts: Value) -> Any:
+    """The first lane of every part, the second of every part, ..."""
+    n, k = parts[0].lanes, len(parts)
+    done = []
+    for begin in range(0, vec.lanes, n):
+        # One shuffle of two registers for each part but the first.
+        whole = parts[0].llvm
+        for p in range(1, k):
+            wanted = [divmod(begin + i, k) for i in range(n)]
+            first = [lane if p == 1 else i for i, (lane, _) in enumerate(wanted)]
+            lanes = [n + lane if part == p else first[i] for i, (lane, part) in enumerate(wanted)]
+            whole = shuffle(b, whole, parts[p].llvm, lanes)
+        done.append(whole)
+    return concatenate(b, done)
+
+
 ROWS = (
     Instruction("copy", lambda vec, x: x.copy(), lambda b, vec, x: x.llvm),
     Instruction("tail", _tail, emit_tail),
     Instruction("zip", _zip, emit_zip),
     Instruction("unweave", _unweave, emit_unweave),
     Instruction("join", _join, emit_join),
+    Instruction("interleave", _interleave, emit_interleave),
     Instruction("scatter", _scatter, emit_scatter),
 )

@@ -102,6 +102,25 @@ def test_a_value_that_is_broadcast_stays() -> None:
     same(graph)
 
 
+def test_elementwise_layers_go_into_the_loads_of_a_transpose() -> None:
+    b = Builder("g")
+    b.input("x", i8[1, 3, 4, 5])
+    b.call(ops.flip_sign, "x")
+    b.call(ops.transpose, "flip_sign", axes=(0, 2, 3, 1))
+    graph = b.graph(b.call(ops.flip_sign, "transpose", name="back"))
+    assert names(graph) == ["to_unsigned_strided_to_signed"]
+    same(graph)
+
+
+def test_what_would_be_computed_again_for_each_reader_stays() -> None:
+    b = builder()
+    b.call(ops.exp, "r")
+    b.call(ops.reshape, "exp", shape=(1, 16, 1, 5))
+    graph = b.graph(b.call(ops.expand, "reshape", shape=(1, 16, 3, 5)))
+    assert names(graph)[1:] == ["exp_f32", "strided"]
+    same(graph)
+
+
 def test_two_products_are_two_steps_and_their_sum_is_none() -> None:
     b = builder()
     w = b.constant("v", np.ones((1, 1, 6, 5), np.float32))
