@@ -7,7 +7,6 @@ the cost model is worth: how far its choice is from the best, and how well it pr
 from __future__ import annotations
 
 import os
-import random
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ import numpy as np
 
 import simdflow as sf
 from simdflow.compiler.cost import cost
-from simdflow.dataflows import space
 
 from .cases import Case, Run, mismatch, problem
 from .nests import LayerNest, layer_nest
@@ -76,23 +74,9 @@ def run(options: Options) -> Result:
     return Result(tuple(rows), machine(options), (flow_table(rows), *summary(rows, count)))
 
 
-def sample(nest: LayerNest, count: int) -> Iterator[sf.Dataflow]:
-    """`count` different legal dataflows, each as likely as any other; the same in every run.
-
-    Candidates are drawn first and planned then: of thousands, only the drawn ones need a plan.
-    """
-    chosen = sf.target()
-    candidates = list(dict.fromkeys(space(nest.made().nest, chosen)))
-    random.Random(SEED).shuffle(candidates)
-    for flow in candidates:
-        if count == 0:
-            return
-        try:
-            _ = nest.made(flow).plan
-        except sf.DataflowError:
-            continue
-        count -= 1
-        yield flow
+def sample(nest: LayerNest, count: int) -> tuple[sf.Dataflow, ...]:
+    """`count` different legal dataflows, the same in every run: see `Space.sample`."""
+    return sf.dataflows(nest.kernel, **nest.given).sample(count, SEED)
 
 
 def measure(case: Case, count: int, seconds: float) -> Row:

@@ -8,8 +8,10 @@ text, registers or machine code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
 
 from .index import ZERO, Affine, Arith, Dim, Fetched, Quotient, Size, integer, number, resolve, size
 from .types import OperandType, Scalar
@@ -273,10 +275,13 @@ class LoopNest:
         """Grid axes, then reduction axes."""
         return self.grid + (self.reduction.axes if self.reduction else ())
 
-    @property
-    def extents(self) -> dict[str, int]:
-        """Axis -> extent (bound nests only)."""
-        return {a.name: integer(a.extent) for a in self.axes}
+    @cached_property
+    def extents(self) -> Mapping[str, int]:
+        """Axis -> extent (bound nests only). Kept: planning one dataflow asks 40 times."""
+        return MappingProxyType({a.name: integer(a.extent) for a in self.axes})
+
+    def __getstate__(self) -> dict[str, object]:
+        return {k: v for k, v in self.__dict__.items() if k != "extents"}
 
     @property
     def macs(self) -> int:

@@ -65,7 +65,6 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from . import cache, ops, testing
     from .compiled import CompiledKernel
-    from .dataflows import dataflows
     from .frontends.load import from_file, load
     from .frontends.onnx import from_onnx
     from .frontends.tflite_graph import from_tflite
@@ -78,6 +77,7 @@ if TYPE_CHECKING:
     from .kernel import Kernel, kernel
     from .operands import Bits, PackedOperand, pack, pack_bits
     from .targets import Target, host_targets, target
+    from .tuning.space import dataflows
 
 __version__ = "0.1.0"
 
@@ -93,7 +93,7 @@ _LAZY = {
     "target": "targets",
     "host_targets": "targets",
     "Target": "targets",
-    "dataflows": "dataflows",
+    "dataflows": "tuning.space",
     "trace": "graph.trace",
     "quantize": "graph.quantize",
     "compare": "graph.compare",

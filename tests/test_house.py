@@ -35,7 +35,6 @@ LAYERS = {
     "simdflow.compiled": 2,
     "simdflow.arguments": 2,
     "simdflow.operands": 2,
-    "simdflow.dataflows": 2,
     "simdflow.peaks": 2,
     "simdflow.testing": 3,
     "simdflow.ops": 3,

@@ -8,6 +8,7 @@ arrays are checked when they are passed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -112,7 +113,7 @@ def _indices(nest: LoopNest, operand: str, index: tuple[Affine, ...], line: int)
         )
 
 
-def _bounds(index: Affine, extents: dict[str, int]) -> tuple[int, int]:
+def _bounds(index: Affine, extents: Mapping[str, int]) -> tuple[int, int]:
     """Exact bounds: intervals, or with quotients all points when there are not too many."""
     plain = all(isinstance(t, str) for t, _ in index.terms)
     if plain or index.fetched or math.prod(extents.values()) > ENUMERATED:

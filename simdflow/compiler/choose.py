@@ -82,7 +82,7 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
     rows = fused_run(flat, [a for a in grid if a != lanes_axis and a not in alone])
     for group in group_options(flat, target, lanes_axis):
         yield from _tiles(flat, target, lanes_axis, rows, group)
-    several = _repeated(flat, target, lanes_axis)
+    several = repeated(flat, target, lanes_axis)
     if several:
         flat = fuse_named(flat, Dataflow(lanes=several))
         rows = fused_run(flat, [a.name for a in flat.grid if a.name != several])
@@ -90,7 +90,7 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
             yield from _tiles(flat, target, several, rows, group)
 
 
-def _repeated(flat: LoopNest, target: Target, lanes_axis: str) -> str:
+def repeated(flat: LoopNest, target: Target, lanes_axis: str) -> str:
     """Where the lanes are fewer than a block of vectors and both sides run along them: the same
     lanes of several pixels as one axis, or ''.
     """

@@ -6,6 +6,7 @@ operands.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ..dsl.errors import OperandError
@@ -43,7 +44,7 @@ def inferred(nest: LoopNest, loads: tuple[Load, ...]) -> LoopNest:
 
 
 def _longest(
-    nest: LoopNest, axis: str, extents: dict[str, int], loads: tuple[Load, ...]
+    nest: LoopNest, axis: str, extents: Mapping[str, int], loads: tuple[Load, ...]
 ) -> int | None:
     """The largest extent of an axis for which no index leaves its range; None for no such.
 
@@ -82,11 +83,13 @@ def _longest(
     return best
 
 
-def _reach(index: Affine, axis: str, extents: dict[str, int], length: int = 1) -> tuple[int, int]:
+def _reach(
+    index: Affine, axis: str, extents: Mapping[str, int], length: int = 1
+) -> tuple[int, int]:
     return index.bounds({**extents, axis: length})
 
 
-def _fitting(index: Affine, axis: str, extents: dict[str, int], n: int) -> int:
+def _fitting(index: Affine, axis: str, extents: Mapping[str, int], n: int) -> int:
     """The largest extent with indices from 0 to n-1, by bisection: bounds only widen with it."""
 
     def fits(length: int) -> bool:
@@ -125,7 +128,7 @@ def output_shape(nest: LoopNest, grid: tuple[Axis, ...]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def simplified(expr: Expr, extents: dict[str, int]) -> Expr:
+def simplified(expr: Expr, extents: Mapping[str, int]) -> Expr:
     """A load with the quotients in its index replaced, where the extents allow.
 
     before   x[n, (oc) // 64*32 + ic]   with oc<64
@@ -136,7 +139,7 @@ def simplified(expr: Expr, extents: dict[str, int]) -> Expr:
     return replace(expr, index=tuple(simple_index(i, extents) for i in expr.index))
 
 
-def simple_index(index: Affine, extents: dict[str, int]) -> Affine:
+def simple_index(index: Affine, extents: Mapping[str, int]) -> Affine:
     """The index without those quotients that are constant or equal to their inner index."""
     total = Affine((), index.const)
     for term, c in index.terms:
@@ -145,7 +148,7 @@ def simple_index(index: Affine, extents: dict[str, int]) -> Affine:
     return total
 
 
-def _quotient(q: Quotient, extents: dict[str, int]) -> Affine:
+def _quotient(q: Quotient, extents: Mapping[str, int]) -> Affine:
     inner, d = simple_index(q.inner, extents), q.divisor
     assert isinstance(d, int)
     low, high = inner.bounds({k: max(n, 1) for k, n in extents.items()})
