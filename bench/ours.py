@@ -33,7 +33,7 @@ def prepare(problem: Problem, threads: int) -> Run:
     out = np.empty(problem.expected.shape, dtype)
     if not padded(problem.case):
         return Run(op.bind(problem.x, weights, problem.bias, out=out, **settings), out.copy)
-    inside = settings | {"padding": 0}
+    inside = settings | {"padding": problem.case.padding, "bordered": True}
     call = op.bind(bordered(problem), weights, problem.bias, out=out, **inside)
     copying = op.bind(problem.x, weights, problem.bias, out=out, **settings)
     return Run(call, out.copy, BORDERED, copying)

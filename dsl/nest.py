@@ -243,8 +243,24 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Run:
+    """From `start` to `stop` along a grid axis, `count` steps of the axis `reduced` from `first` on
+    read anything but promised zeros.
+    """
+
+    start: int
+    stop: int
+    reduced: str = ""
+    first: int = 0
+    count: int = 0
+
+
+@dataclass(frozen=True)
 class LoopNest:
-    """A layer: for each point of the grid a reduction or none, the epilogue (lets), the store."""
+    """A layer: for each point of the grid a reduction or none, the epilogue (lets), the store.
+
+    edges   grid axis -> its runs, where products with zeros may be left out (linearized nests)
+    """
 
     name: str
     operands: tuple[Operand, ...]
@@ -254,6 +270,7 @@ class LoopNest:
     epilogue: tuple[Let, ...]
     store: Store
     origin: Origin = Origin()
+    edges: tuple[tuple[str, tuple[Run, ...]], ...] = ()
 
     def operand(self, name: str) -> Operand:
         """The operand of that name. Raises StopIteration if there is none."""

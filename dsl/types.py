@@ -117,6 +117,8 @@ class OperandType:
                   another kernel leaves it: read as it is), 'csr'
     slack         bytes readable after the last element (buffers made by simdflow have 64)
     nonzeros      for 'csr': how many
+    zeros         per axis (before, after): how much of the shape is zero in every array that is
+                  passed, a promise that products with it may be left out
     frame         per axis (before, after): memory around the shape that the nest neither reads nor
                   writes, such as the border that another layer reads; the array that is passed is
                   the whole memory
@@ -132,6 +134,7 @@ class OperandType:
     slack: int = 0
     nonzeros: int = 0
     frame: tuple[tuple[int, int], ...] = ()
+    zeros: tuple[tuple[int, int], ...] = ()
 
     @property
     def size(self) -> int:

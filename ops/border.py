@@ -53,11 +53,24 @@ class Source:
     buffers: tuple[Buffer, ...] = ()
 
 
-def source(op: str, name: str, x: OperandType, pads: Pads, value: float, target: Any) -> Source:
-    """The input `x` [n, h, w, c] of an op with a border of `value`; itself when there is none."""
+def source(
+    op: str,
+    name: str,
+    x: OperandType,
+    pads: Pads,
+    value: float,
+    target: Any,
+    given: bool = False,
+) -> Source:
+    """The input `x` [n, h, w, c] of an op with a border of `value`; itself when there is none, or
+    when it is `given`.
+    """
     if pads == ((0, 0), (0, 0)):
         return Source(name, x, x.shape)
     border = ((0, 0), *pads, (0, 0))
+    zeros = border if value == 0 else ()
+    if given:
+        return Source(name, replace(x, zeros=zeros), x.shape)
     if not x.scalar.low <= value <= x.scalar.high:
         raise OperandError(
             f"{op}: border value {value} is not a value of {x.scalar}; {x.scalar.low} to "
@@ -66,7 +79,8 @@ def source(op: str, name: str, x: OperandType, pads: Pads, value: float, target:
     kind = x.scalar[_bordered(x.shape, border)]
     buffer = Buffer(f"{name}_bordered", kind.shape, x.scalar.dtype, value, name, border)
     shape, step = copied(op, x, border, name, buffer.name, target)
-    return Source(buffer.name, replace(kind, slack=SLACK), shape, (step,), (buffer,))
+    kind = replace(kind, slack=SLACK, zeros=zeros)
+    return Source(buffer.name, kind, shape, (step,), (buffer,))
 
 
 def bordered(

@@ -26,7 +26,7 @@ from .quantization import (
     checked_rounding,
     checked_zero_point,
 )
-from .window import Padding, Pair, is_size, nonempty, rank, typed, window
+from .window import Padding, Pair, is_size, nonempty, rank, typed, window, without_border
 
 # The largest promise about a requantization factor; an i32 times it, rounded to f32, fits i32.
 FRACTION = 0.99
@@ -183,6 +183,7 @@ def _conv2d_shape(
     stride: Pair = 1,
     padding: Padding = 0,
     dilation: Pair = 1,
+    bordered: bool = False,
     groups: int = 1,
     **numbers: Any,
 ) -> OperandType:
@@ -202,7 +203,8 @@ def _conv2d_shape(
             f"w.shape[2] = {c} / groups is needed. Correct w [kh, kw, c/groups, oc] or groups."
         )
     to = _result("conv2d", x, w, bias, oc, Numbers(**numbers))
-    at = window("conv2d", x, w.shape[:2], stride, padding, dilation)
+    inner = without_border("conv2d", x, padding) if bordered else x
+    at = window("conv2d", inner, w.shape[:2], stride, padding, dilation)
     return to[x.shape[0], *at.out, oc]
 
 
@@ -215,6 +217,7 @@ def conv2d(
     stride: Pair = 1,
     padding: Padding = 0,
     dilation: Pair = 1,
+    bordered: bool = False,
     groups: int = 1,
     activation: str | None = None,
     x_q: Quantization | None = None,
@@ -232,6 +235,8 @@ def conv2d(
     x           [n, h, w, c] f32, u8 or i8; w [kh, kw, c/groups, oc] f32 or i8; bias [oc] f32 or i32
     padding     a number, (vertical, horizontal), ((top, bottom), (left, right)), "same" or "valid";
                 the border holds 0, or the zero point of x
+    bordered    `x` has that border already, and keeps it: see `ops.bordered`. `padding` is in
+                numbers, and rows of zeros are not multiplied
     activation  None, "relu", "relu6" or "relu_n1_to_1"
     x_q w_q y_q Quantization of x (per tensor), w (symmetric, per tensor or channel) and the result:
                 given together the result is 8 bits (`y_type`, by default the type of x); without
@@ -243,7 +248,12 @@ def conv2d(
     sums that can leave i32.
     """
     numbers = Numbers(activation, x_q, w_q, y_q, y_type, rounding, target, dataflow)
-    window_: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    window_: dict[str, Any] = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "bordered": bordered,
+    }
     kind = _conv2d_shape(x, w.type, _kind(bias), groups=groups, **window_, **vars(numbers))
     group = w.shape[3] // groups
     return _windowed("conv2d", x, w, bias, kind, group, window_, numbers)
@@ -260,8 +270,11 @@ def _windowed(
     n: Numbers,
 ) -> Layer:
     """The layer of a product over windows: the border, then the product."""
-    at = window(name, x, w.shape[:2], **window_)
-    border = source(name, "x", x, at.pads, n.x_q.zero_point if n.x_q else 0, n.target)
+    given = window_.pop("bordered")
+    inner = without_border(name, x, window_["padding"]) if given else x
+    at = window(name, inner, w.shape[:2], **window_)
+    zero = n.x_q.zero_point if n.x_q else 0
+    border = source(name, "x", x, at.pads, zero, n.target, given)
     step = _product(name, border.kind, w, bias, kind, {**at.constants, "group": group}, n)
     last = replace(step, operands=(border.name, *step.operands[1:]))
     return Layer({"x": border.shape}, kind, (*border.steps, last), border.buffers)
@@ -275,6 +288,7 @@ def _depthwise_shape(
     stride: Pair = 1,
     padding: Padding = 0,
     dilation: Pair = 1,
+    bordered: bool = False,
     **numbers: Any,
 ) -> OperandType:
     name = "depthwise_conv2d"
@@ -289,7 +303,8 @@ def _depthwise_shape(
             "[kh, kw, c*m]."
         )
     to = _result(name, x, w, bias, oc, Numbers(**numbers))
-    at = window(name, x, w.shape[:2], stride, padding, dilation)
+    inner = without_border(name, x, padding) if bordered else x
+    at = window(name, inner, w.shape[:2], stride, padding, dilation)
     return to[x.shape[0], *at.out, oc]
 
 
@@ -302,6 +317,7 @@ def depthwise_conv2d(
     stride: Pair = 1,
     padding: Padding = 0,
     dilation: Pair = 1,
+    bordered: bool = False,
     activation: str | None = None,
     x_q: Quantization | None = None,
     w_q: Quantization | None = None,
@@ -319,7 +335,12 @@ def depthwise_conv2d(
     and errors are those of `conv2d`.
     """
     numbers = Numbers(activation, x_q, w_q, y_q, y_type, rounding, target, dataflow)
-    window_: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    window_: dict[str, Any] = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "bordered": bordered,
+    }
     kind = _depthwise_shape(x, w.type, _kind(bias), **window_, **vars(numbers))
     kh, kw, oc = w.shape
     one = _reshaped(w, (kh, kw, 1, oc))

@@ -6,7 +6,7 @@ into a `Window`, or a typed error that names the argument. Moves no data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from ..dsl.errors import OperandError
@@ -72,6 +72,28 @@ def window(
             )
         out.append((size + before + after - r) // s + 1)
     return Window((kernel[0], kernel[1]), strides, dilations, pads, (out[0], out[1]))
+
+
+def without_border(op: str, x: OperandType, padding: Padding) -> OperandType:
+    """The type of what lies inside the border of `x` [n, h, w, c], of `padding` in numbers.
+
+    Raises OperandError for "same", which depends on the answer, and for an input that is all
+    border.
+    """
+    if padding == "same":
+        raise OperandError(
+            f"{op}: padding='same' of an input that has its border is not known; numbers are, such "
+            "as ((top, bottom), (left, right)). Give the border's."
+        )
+    pads = _pads(op, padding, x.shape[1:3], (1, 1), (1, 1))
+    n, h, w, c = x.shape
+    inside = [size - before - after for size, (before, after) in zip((h, w), pads, strict=True)]
+    if min(inside) < 1:
+        raise OperandError(
+            f"{op}: x.shape={list(x.shape)} has nothing inside a border of {pads}; more than the "
+            "border is needed. Give the whole array, or bordered=False."
+        )
+    return replace(x, shape=(n, *inside, c))
 
 
 def _pads(

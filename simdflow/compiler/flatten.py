@@ -29,6 +29,7 @@ from ..dsl.nest import (
     integer,
     rewrite,
 )
+from .edges import edges
 
 Change = Callable[[str, tuple[Affine, ...]], tuple[Affine, ...]]
 
@@ -38,7 +39,10 @@ def flatten(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
 
     Quotients are gone where the divisor divides the extent.
     """
-    return fuse_named(_linearized(_split_quotients(nest)), dataflow)
+    nest, r = _split_quotients(nest), nest.reduction
+    product = r is not None and r.combine == "add" and value_operands(r.value) is not None
+    zeros = edges(nest) if product else ()
+    return fuse_named(replace(_linearized(nest), edges=zeros), dataflow)
 
 
 def fuse_named(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
@@ -186,6 +190,9 @@ def _fused(
         return tuple(out)
 
     nest = map_accesses(nest, swap)
+    apart = tuple(
+        (axis, runs) for axis, runs in nest.edges if not {axis, runs[0].reduced} & set(names)
+    )
 
     def merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         out = []
@@ -198,7 +205,7 @@ def _fused(
 
     r = nest.reduction
     r = replace(r, axes=merged(r.axes)) if r else None
-    return replace(nest, grid=merged(nest.grid), reduction=r)
+    return replace(nest, grid=merged(nest.grid), reduction=r, edges=apart)
 
 
 def _jumps(

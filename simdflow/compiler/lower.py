@@ -13,29 +13,29 @@ the accumulators live in scratch, are started by a pass before and finished by a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..dsl.errors import KernelError
-from ..dsl.nest import Affine, Axis, Load
-from ..dsl.types import BY_DTYPE, SCALARS
+from ..dsl.nest import Affine, Axis, Load, Run
 from .body import accumulate, hoist, load_side, reduction_points
 from .finish import finish, start
 from .levels import Level, passes, sections
+from .memories import SCRATCH, memories_of
 from .place import Place, substitute
 from .plan import RegisterPlan, hoist_level
-from .program import Address, Memory, Program, Vec
+from .program import Address, Program, Vec
 from .tile import points
 from .weave import whole
 from .window import pass_on, slide, step_on
 from .writer import Writer
 
-SCRATCH = "scratch"
 # Two threads share 7 steps as 4 and 3: an eighth is lost. More steps are cut more evenly.
 EVEN = 8
 
-# What is written inside the loops, given where they stand and how large their steps are.
-Inner = Callable[[Mapping[str, Affine], Mapping[str, int]], None]
+# What is written inside the loops, given where they stand, how large their steps are, and how many
+# steps of each axis there are at the place.
+Inner = Callable[[Mapping[str, Affine], Mapping[str, int], Mapping[str, int]], None]
 # Levels outside -> the loads that are hoisted there, and how many registers each holds.
 Hoists = Mapping[int, list[tuple[Load, int]]]
 
@@ -127,7 +127,9 @@ def lower(plan: RegisterPlan, name: str) -> Program:
         hoists = _hoists(plan)
         inside = {at - depth: loads for at, loads in hoists.items() if at >= depth}
 
-        def sums(b: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
+        def sums(
+            b: Mapping[str, Affine], sizes: Mapping[str, int], extent: Mapping[str, int]
+        ) -> None:
             _walk(w, plan, ahead, b, "", _each_scratch(w, plan, begin=True), sizes)
             _walk(w, plan, levels, b, "", _body(w, plan, memory=True), sizes, hoists=inside)
             _walk(w, plan, ahead, b, "", _each_scratch(w, plan, begin=False), sizes)
@@ -140,17 +142,20 @@ def lower(plan: RegisterPlan, name: str) -> Program:
         hoists = _hoists(plan)
         within = {at - plan.depth: loads for at, loads in hoists.items() if at >= plan.depth}
 
-        def tile(b: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
-            at = Tile(plan, b, _all(plan, sizes))
+        def tile(
+            b: Mapping[str, Affine], sizes: Mapping[str, int], extent: Mapping[str, int]
+        ) -> None:
+            at = Tile(plan, b, _all(plan, sizes, extent))
             if nest.reduction:
                 start(w, at)
-                _walk(w, plan, inner, b, "", _body(w, plan, memory=False), sizes, hoists=within)
+                body = _body(w, plan, memory=False)
+                _walk(w, plan, inner, b, "", body, sizes, extent, hoists=within)
             finish(w, at)
 
         without = {at: loads for at, loads in hoists.items() if at < plan.depth}
         _walk(w, plan, outer, base, parallel[0], tile, hoists=without)
     scratch = _scratch_size(plan) if plan.in_memory else 0
-    memories = _memories(plan, scratch)
+    memories = memories_of(plan, scratch)
     _check_names(plan, w, {m.name for m in memories})
     return Program(name, memories, w.statements, plan.registers, parallel)
 
@@ -166,11 +171,10 @@ def _check_names(plan: RegisterPlan, w: Writer, memories: set[str]) -> None:
         )
 
 
-def _all(plan: RegisterPlan, sizes: Mapping[str, int]) -> dict[str, int]:
+def _all(plan: RegisterPlan, sizes: Mapping[str, int], extent: Mapping[str, int]) -> dict[str, int]:
     """Tile sizes of every axis: the levels' own where walked, else the whole tile."""
     steps = {x.axis: x.step for x in plan.levels if not x.block}
-    extents = plan.nest.extents
-    return {a: sizes.get(a, min(steps[a], extents[a])) for a in extents}
+    return {a: sizes.get(a, min(steps[a], n)) for a, n in extent.items()}
 
 
 def _parallel(plan: RegisterPlan) -> tuple[str, int, int]:
@@ -212,7 +216,7 @@ def _walk(
     extent: Mapping[str, int] | None = None,
     hoists: Hoists | None = None,
 ) -> None:
-    """Write the loops of `levels` around `inner(base, sizes)`.
+    """Write the loops of `levels` around `inner(base, sizes, extent)`.
 
     A remainder is a second, smaller instance.
     """
@@ -220,13 +224,13 @@ def _walk(
     if 0 in hoists:
         outside = dict(w.held)
         for load, count in hoists[0]:
-            hoist(w, Tile(plan, base, _all(plan, sizes)), load, count)
+            hoist(w, Tile(plan, base, _all(plan, sizes, extent)), load, count)
         further = {at: loads for at, loads in hoists.items() if at}
         _walk(w, plan, levels, base, parallel, inner, sizes, extent, further)
         w.held = outside
         return
     if not levels:
-        inner(base, sizes)
+        inner(base, sizes, extent)
         return
     hoists = {at - 1: loads for at, loads in hoists.items()}
     level, rest = levels[0], levels[1:]
@@ -236,17 +240,16 @@ def _walk(
         _walk_nonzeros(w, plan, kind, rest, base, inner, sizes, extent, hoists)
         return
     var = f"{axis}_b" if level.block else axis
-    for first, stop, size in sections(extent[axis], level.step):
-        inside = {**extent, axis: size} if level.block else extent
+    for first, stop, size, begun, inside in _parts(plan, level, base, extent):
         mine = sizes if level.block else {**sizes, axis: size}
         if stop - first == size and axis != parallel:
-            moved = {**base, axis: base[axis].plus(Affine((), first))}
+            moved = {**begun, axis: base[axis].plus(Affine((), first))}
             _walk(w, plan, rest, moved, parallel, inner, mine, inside, hoists)
             continue
-        moved = {**base, axis: base[axis].plus(Affine.axis(var))}
+        moved = {**begun, axis: base[axis].plus(Affine.axis(var))}
         innermost = all(x.step >= inside[x.axis] and not x.block for x in rest)
         if plan.whole_window and not plan.in_memory and innermost and axis != parallel:
-            tile = Tile(plan, moved, _all(plan, mine))
+            tile = Tile(plan, moved, _all(plan, mine, inside))
             slide(w, tile, reduction_points(tile), var, first, size, load_side)
         carried = dict(w.carried)
         # The ranges of threads end anywhere: what they cut is not repeated.
@@ -262,6 +265,22 @@ def _walk(
                     pass_on(w, carried)
         w.carried = {}
     w.forget()
+
+
+def _parts(
+    plan: RegisterPlan, level: Level, base: Mapping[str, Affine], extent: Mapping[str, int]
+) -> Iterator[tuple[int, int, int, Mapping[str, Affine], dict[str, int]]]:
+    """(start, stop, size) of whole tiles and of the remainder, for each run of rows, with the place
+    and the extents of the other axes there.
+    """
+    for run in plan.runs(level) or (Run(0, extent[level.axis]),):
+        begun, inside = dict(base), dict(extent)
+        if run.reduced:
+            begun[run.reduced], inside[run.reduced] = Affine((), run.first), run.count
+        for first, stop, size in sections(run.stop - run.start, level.step):
+            if level.block:
+                inside = {**inside, level.axis: size}
+            yield run.start + first, run.start + stop, size, begun, inside
 
 
 def _walk_nonzeros(
@@ -294,8 +313,10 @@ def _walk_nonzeros(
 
 
 def _body(w: Writer, plan: RegisterPlan, memory: bool) -> Inner:
-    def body(base: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
-        tile = Tile(plan, base, _all(plan, sizes))
+    def body(
+        base: Mapping[str, Affine], sizes: Mapping[str, int], extent: Mapping[str, int]
+    ) -> None:
+        tile = Tile(plan, base, _all(plan, sizes, extent))
         accumulate(w, tile, memory, scratch_address if memory else None)
 
     return body
@@ -350,8 +371,10 @@ def _scratch_size(plan: RegisterPlan) -> int:
 def _each_scratch(w: Writer, plan: RegisterPlan, begin: bool) -> Inner:
     """The pass before (store the start values) or after (load the sums, run the epilogue)."""
 
-    def each(base: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
-        tile = Tile(plan, base, _all(plan, sizes))
+    def each(
+        base: Mapping[str, Affine], sizes: Mapping[str, int], extent: Mapping[str, int]
+    ) -> None:
+        tile = Tile(plan, base, _all(plan, sizes, extent))
         if begin:
             start(w, tile)
         for i, spot in enumerate(tile.spots):
@@ -365,34 +388,3 @@ def _each_scratch(w: Writer, plan: RegisterPlan, begin: bool) -> Inner:
             finish(w, tile)
 
     return each
-
-
-def _memories(plan: RegisterPlan, scratch: int) -> tuple[Memory, ...]:
-    nest = plan.nest
-    found = []
-    for o in nest.operands:
-        t = nest.type_of(o.name)
-        packing = plan.packing(o.name)
-        if packing:
-            scalar = SCALARS["u8"] if packing.scalar == "bit" else t.scalar
-            found.append(Memory(o.name, scalar, packing.elements, "packed", o.name))
-            if packing.sums:
-                found.append(
-                    Memory(f"{o.name}_sums", SCALARS["i32"], packing.sum_count, "sums", o.name)
-                )
-        elif t.storage == "csr":
-            rows = t.shape[0] + 1
-            for part, size, scalar in (
-                ("indptr", rows, SCALARS["i32"]),
-                ("indices", t.nonzeros, SCALARS["i32"]),
-                ("data", t.nonzeros, t.scalar),
-            ):
-                found.append(Memory(f"{o.name}_{part}", scalar, size, part, o.name))
-        else:
-            scalar = BY_DTYPE[t.scalar.dtype] if t.scalar.kind == "b" else t.scalar
-            size = math.prod(t.stored)
-            found.append(Memory(o.name, scalar, size, "out" if o.role == "out" else "in", o.name))
-    if scratch:
-        assert nest.reduction is not None
-        found.append(Memory(SCRATCH, nest.reduction.scalar, scratch, "scratch", ""))
-    return tuple(found)

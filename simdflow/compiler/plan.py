@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..dsl.dataflow import Dataflow, Sizes
 from ..dsl.errors import DataflowError
-from ..dsl.nest import Load, LoopNest
+from ..dsl.nest import Load, LoopNest, Run
 from ..targets import Target
 from ..targets.base import Dot
 from .complete import complete, lanes_of, rounded
@@ -88,6 +88,20 @@ class RegisterPlan:
     def outside_sums(self) -> frozenset[str]:
         """The axes of those levels."""
         return frozenset(x.axis for x in self.levels[: self.sums_depth])
+
+    def runs(self, level: Level) -> tuple[Run, ...]:
+        """The runs of rows along a level's axis in which fewer steps of a reduction are needed, if
+        it is inside: rows one at a time, and steps that no instruction sums. A side made unsigned
+        has no zeros.
+        """
+        runs = dict(self.nest.edges).get(level.axis, ())
+        axes = [x.axis for x in self.levels]
+        blocked = {x.axis for x in self.levels if x.block}
+        if not runs or self.in_memory or level.step > 1 or self.dot is None or self.dot.flip:
+            return ()
+        reduced = runs[0].reduced
+        apart = {level.axis, reduced} & (blocked | {self.flow.group, self.flow.lanes})
+        return () if apart or axes.index(reduced) < axes.index(level.axis) else runs
 
     def tile(self, axis: str) -> int:
         """How many points of an axis a register tile covers."""

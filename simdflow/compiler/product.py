@@ -182,6 +182,7 @@ def packings_of(
         if not packable(nest, load):
             continue
         needs = flow.lanes in index.axes or (group > 1 and index.coefficient(flow.group) != 1)
+        needs |= shift is not None  # the versions of the side that stands still
         reduced = flow.lanes in {a.name for a in r.axes}
         in_order = index.coefficient(flow.lanes) == 1 and (group == 1 or flow.lanes == flow.group)
         if not needs or (reduced and in_order):
