@@ -263,6 +263,21 @@ def fusing_refused(
     return ""
 
 
+def fused_run(flat: LoopNest, axes: list[str]) -> list[str]:
+    """Axes with the longest fusable run at the end joined into one name."""
+    live = [a for a in axes if flat.extents[a] > 1]
+    for start in range(len(live)):
+        run = live[start:]
+        if len(run) > 1 and not fusing_refused(flat, tuple(run)):
+            return [*live[:start], "__".join(run)]
+    return live
+
+
+def extent_of(flat: LoopNest, name: str) -> int:
+    """The extent of an axis, or of axes named as one."""
+    return math.prod(flat.extents[a] for a in name.split("__"))
+
+
 def value_operands(expr: Expr) -> tuple[Load, Load] | None:
     """The two loads of a plain product, or None. Casts are looked through: the product is exact."""
     if not isinstance(expr, Call) or expr.op not in ("mul", "xnor_popcount"):

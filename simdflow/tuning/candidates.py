@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..compiler.choose import fused_run, group_options, repeated
+from ..compiler.candidates import group_options, repeated
 from ..compiler.complete import compressed_rows, default_lanes, lanes_of, quotient_axes
-from ..compiler.flatten import flatten, fuse_named, value_operands
+from ..compiler.flatten import flatten, fuse_named, fused_run, value_operands
 from ..compiler.plan import RegisterPlan
 from ..dsl.dataflow import Dataflow
 from ..dsl.nest import LoopNest, integer

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from ..compiled import CompiledKernel
-from ..compiler.choose import candidates
+from ..compiler.candidates import candidates
 from ..compiler.plan import RegisterPlan, plan
 from ..compiler.tile import tile_keys
 from ..dsl.dataflow import Dataflow

@@ -1,0 +1,286 @@
+"""Candidates: the dataflows that a nest's default is chosen from, with their rough cycles.
+
+Output-anchored with the output's contiguous axis over the lanes (YFlows' finding, and the paper's
+strongest), the reduction fused where the memory allows; what differs between candidates is the
+tile. Nothing is planned here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ..dsl.dataflow import Dataflow
+from ..dsl.nest import Load, LoopNest, Reduction, integer
+from ..targets import Target
+from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
+from .cost import LINE, PAGE, THRASHED, VISIT
+from .flatten import extent_of, flatten, fuse_named, fused_run, fusing_refused, value_operands
+from .period import period_of
+from .rough import BODY, rough
+from .streams import streams
+from .tile import tile_keys
+from .weave import TOGETHER, whole
+
+WINDOW = 40  # groups of a window that is one step because its rows are not whole groups
+
+
+def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow]]:
+    """(rough cycles, dataflow): tiles that fit the registers, for each group of the reduction."""
+    flat = flatten(nest, Dataflow())
+    lanes_axis = default_lanes(flat)
+    grid = [a.name for a in flat.grid]
+    r = flat.reduction
+    product = r is not None and r.combine == "add" and value_operands(r.value) is not None
+    if not product:
+        yield from streams(flat, target, lanes_axis)
+        return
+    alone = compressed_rows(flat)
+    rows = fused_run(flat, [a for a in grid if a != lanes_axis and a not in alone])
+    for group in group_options(flat, target, lanes_axis):
+        yield from _tiles(flat, target, lanes_axis, rows, group)
+    if not rows:
+        yield from _dots(flat, target, lanes_axis)
+    several = repeated(flat, target, lanes_axis)
+    if several:
+        flat = fuse_named(flat, Dataflow(lanes=several))
+        rows = fused_run(flat, [a.name for a in flat.grid if a.name != several])
+        for group in group_options(flat, target, several):
+            yield from _tiles(flat, target, several, rows, group)
+
+
+def _dots(flat: LoopNest, target: Target, lanes_axis: str) -> Iterator[tuple[float, Dataflow]]:
+    """A matrix by one vector: a few rows at a time, each a dot product along the reduction. Dense
+    1024-1000 u8 takes 9.5 us so, 10.5 with the outputs as lanes; but weights from beyond L2 come
+    slower in several streams, 2048-1000 in 23 us against 21 (one Zen 4 core).
+    """
+    types = (flat.type_of(x.operand) for x in _product(flat)[1])
+    if max(t.size * t.scalar.bits // 8 for t in types) > target.core.caches.l2:
+        return
+    for axis, g in group_options(flat, target, lanes_axis):
+        wide = lanes_of(flat, target.width) * g
+        if axis and extent_of(flat, axis) >= 2 * wide:
+            for n in (2, 3):
+                group = axis if g > 1 else ""
+                yield 0.0, Dataflow(tile={lanes_axis: n}, lanes=axis, group=group)
+
+
+def repeated(flat: LoopNest, target: Target, lanes_axis: str) -> str:
+    """Where the lanes are fewer than a block of vectors and both sides run along them: the same
+    lanes of several pixels as one axis, or ''.
+    """
+    n, wide = flat.extents[lanes_axis], TOGETHER * lanes_of(flat, target.width)
+    before = [a.name for a in flat.grid if flat.extents[a.name] > 1 and a.name != lanes_axis][-1:]
+    both = all(lanes_axis in x.index[-1].axes for x in _product(flat)[1])
+    if not both or wide % n or n % 4 or n == wide or not before:
+        return ""
+    pair = (before[0], lanes_axis)
+    return "" if fusing_refused(flat, pair, True) else "__".join(pair)
+
+
+def _product(flat: LoopNest) -> tuple[Reduction, tuple[Load, Load]]:
+    """The reduction and the sides of its product, where `candidates` found one."""
+    r = flat.reduction
+    pair = value_operands(r.value) if r else None
+    assert r is not None and pair is not None
+    return r, pair
+
+
+def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple[str, int]]:
+    """(group axis, group): what the target's dot products can do with each reduction axis."""
+    r, pair = _product(flat)
+    a, b = (flat.type_of(x.operand).scalar.name for x in pair)
+    acc = r.scalar.name
+    groups = sorted({*target.groups(a, b, acc), *target.groups(b, a, acc)})
+    axes = [a.name for a in r.axes if a.kind == "reduce" and flat.extents[a.name] > 1]
+    last = fused_run(flat, axes)
+    found: list[tuple[str, int]] = []
+    both = lanes_axis in pair[0].index[-1].axes and lanes_axis in pair[1].index[-1].axes
+    if groups[-1] > 1:
+        # Depthwise: both sides run along the lanes, any reduction axis may be the group.
+        options = list(reversed(axes)) if both else [*last[-1:], *_across(flat, last, groups[-1])]
+        found = [(axis, g) for axis in options for g in groups if g > 1]
+    if not found or groups[-1] <= 4:
+        found.append((last[-1] if last and not both else "", 1))
+    if a == b == "bit":
+        found = [(bit_axis(flat), 32)]
+    return found
+
+
+def _across(flat: LoopNest, last: list[str], g: int) -> list[str]:
+    """The reduction's last two axes as one along which the input jumps, where rows of it are no
+    whole groups: 3 kernel rows of 9 are 9 groups of 4, and 27 elements are 7.
+    """
+    if len(last) < 2:
+        return []
+    rows, inner = (extent_of(flat, a) for a in last[-2:])
+    fewer = rows * -(-inner // g) > -(-rows * inner // g)
+    names = (*last[-2].split("__"), *last[-1].split("__"))
+    possible = inner >= g and -(-rows * inner // g) <= WINDOW
+    refused = not fewer or not possible or fusing_refused(flat, names, jumping=True)
+    return [] if refused else ["__".join(names)]
+
+
+def _tiles(
+    flat: LoopNest, target: Target, lanes_axis: str, rows: list[str], group: tuple[str, int]
+) -> Iterator[tuple[float, Dataflow]]:
+    axis, g = group
+    extents = flat.extents
+    lanes = lanes_of(flat, target.width)
+    vectors = -(-extents[lanes_axis] // lanes)
+    r, pair = _product(flat)
+    inside = axis.split("__")
+    steps = math.prod(
+        extents[a.name] for a in r.axes if a.kind == "reduce" and a.name not in inside
+    ) * (-(-extent_of(flat, axis) // g) if axis else 1)
+    last = rows[-1] if rows else ""
+    before = rows[-2] if len(rows) > 1 else ""
+    n_last = extent_of(flat, last) if last else 1
+    n_before = extent_of(flat, before) if before else 1
+    others = math.prod(extent_of(flat, a) for a in rows[:-2])
+    both = all(lanes_axis in x.index[-1].axes for x in pair)
+    # The taps of a row alone, where the whole window's weights leave no room for four accumulators.
+    window = {a.name: extents[a.name] for a in r.axes if a.kind == "reduce"}
+    wholes = (
+        not both or _tap_groups(window, axis, g) * _sharing(window, axis, g) + 5 < target.budget,
+    )
+    seen = set()
+    period = period_of(flat, lanes_axis)
+    for nr in sorted(
+        {n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n <= vectors}
+        | ({vectors} if vectors < 16 else set())
+    ):
+        if period and nr * lanes % period:
+            continue
+        for outer in sorted({1, 2, 3, 4, 7} & set(range(1, n_before + 1))):
+            for mr in range(1, min(n_last, 14) + 1):
+                if outer > 1 and ((mr != n_last and n_last <= 14) or mr < min(outer, n_last)):
+                    continue  # the longer side along the memory
+                if (
+                    outer * mr * nr + min(nr, outer * mr) + 2 > target.budget
+                    or (outer, mr, nr) in seen
+                ):
+                    continue
+                if mr not in _sensible(n_last, 14):
+                    continue
+                seen.add((outer, mr, nr))
+                tile = {lanes_axis: nr * lanes}
+                tile |= {last: mr} if mr > 1 else {}
+                tile |= {before: outer} if outer > 1 else {}
+                for all_taps, held in (
+                    (wholes[0], h) for h in ((True, False) if both and nr > 1 else (True,))
+                ):
+                    flow = _flow(
+                        flat, target, lanes_axis, axis, g, tile, outer * mr, nr, all_taps, held
+                    )
+                    if flow is None:
+                        continue
+                    reads = waits = 0.0
+                    if both:
+                        sums = outer * mr * nr
+                        reads, waits = _window_reads(flat, flow, target, sums, nr, g, held)
+                    cycles = others * rough(
+                        target, n_before, outer, n_last, mr, vectors, nr, steps, reads, waits
+                    )
+                    yield cycles, flow
+
+
+def _sensible(n: int, most: int) -> set[int]:
+    """Row tiles worth trying: of each number of tiles the smallest, so that they come out even."""
+    return {-(-n // k) for k in range(1, n + 1) if -(-n // k) <= most}
+
+
+def _window_reads(
+    flat: LoopNest, flow: Dataflow, target: Target, sums: int, nr: int, g: int, held: bool
+) -> tuple[float, float]:
+    """(loads of a depthwise product for each of its sums and groups, cycles that a tile waits for
+    pixels far apart).
+    """
+    lanes = lanes_of(flat, target.width)
+    fused = fuse_named(flat, flow)
+    r, pair = _product(fused)
+    moving = max(pair, key=lambda x: len(x.index[-1].axes))
+    unroll = dict(flow.unroll)
+    passes = math.prod(-(-fused.extents[a.name] // unroll.get(a.name, 1)) for a in r.axes)
+    steps = math.prod(fused.extents[a.name] for a in r.axes) / max(g, 1) / passes
+    woven = g == 4 and whole(dict(flow.tile)[flow.lanes], lanes)
+    keys = tile_keys(fused, flow, moving, lanes, g)
+    reads = keys * (1.5 if woven else 3.0 if g > 1 else 1.0) / steps / sums
+    if not held:  # the weights are loaded again, as far as registers do not suffice
+        needed = nr * math.prod(
+            fused.extents[a] if a != flow.group else -(-fused.extents[a] // g) for a in unroll
+        )
+        reads += max(0.0, 1 - (target.registers - sums - 2) / needed)
+    item = max(flat.type_of(moving.operand).scalar.bits // 8, 1)
+    steps_in_memory = [
+        integer(c) * item
+        for t, c in moving.index[-1].terms
+        if isinstance(t, str) and t != flow.lanes
+    ]
+    apart = min((n for n in steps_in_memory if n >= LINE), default=LINE)
+    pixels = keys / nr * (g if g > 1 else 1)
+    way = target.core.caches.l1 // target.core.caches.ways
+    visits = pixels * min(1.0, apart / PAGE) * (nr if held else 1)
+    thrashed = apart % way == 0 and pixels > target.core.caches.ways
+    return reads, VISIT * visits + (THRASHED if thrashed else 0.0)
+
+
+def _flow(
+    flat: LoopNest,
+    target: Target,
+    lanes_axis: str,
+    axis: str,
+    g: int,
+    tile: dict[str, int],
+    mr: int,
+    nr: int,
+    whole: bool,
+    held: bool,
+) -> Dataflow | None:
+    r, pair = _product(flat)
+    wide = [x for x in pair if lanes_axis in x.index[-1].axes]
+    narrow = [x for x in pair if x not in wide]
+    unroll: dict[str, int] = {}
+    if wide and narrow:
+        auxiliary = {wide[0].operand: nr, narrow[0].operand: 1}
+        if mr < nr:
+            auxiliary = {wide[0].operand: 1, narrow[0].operand: mr}
+    else:
+        # Depthwise: the taps in the body (or those of a row), each pixel read once. Either one
+        # vector after the other, its weights in registers (held), or all vectors of a pixel
+        # together, the weights read again.
+        taps = [a for a in r.axes if whole or a.name == r.axes[-1].name]
+        unroll = {a.name: flat.extents[a.name] for a in taps}
+        kept = _tap_groups(unroll, axis, g) * _sharing(unroll, axis, g) if held else 1
+        if mr * nr + kept + 2 > target.budget:
+            return None
+        auxiliary = {_weights(flat, pair).operand: kept}
+    if r.axes and axis and r.axes[-1].kind == "reduce" and not unroll:
+        n = extent_of(flat, axis)
+        most = max(1, BODY // (mr * nr))
+        count = -(-n // g)
+        steps = max((k for k in range(1, min(count, most) + 1) if count % k == 0), default=1)
+        if steps == 1 and count > most > 3:
+            steps = most
+        if fusing_refused(flat, tuple(axis.split("__"))):
+            steps = count  # an axis that jumps is one step
+        unroll = {axis: steps * g}
+    return Dataflow(
+        auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "", unroll=unroll
+    )
+
+
+def _tap_groups(unroll: dict[str, int], axis: str, g: int) -> int:
+    return math.prod(-(-n // g) if a == axis else n for a, n in unroll.items())
+
+
+def _sharing(unroll: dict[str, int], axis: str, g: int) -> int:
+    """Versions of the weights when neighbouring outputs share a group of a stride-1 window."""
+    n = unroll.get(axis, g)
+    return g - n + 1 if 1 < n < g else 1
+
+
+def _weights(flat: LoopNest, pair: tuple[Load, Load]) -> Load:
+    """The side of a product that is read again for more points of the output."""
+    grid = {a.name for a in flat.grid}
+    return min(pair, key=lambda x: len(x.index[-1].axes & grid))

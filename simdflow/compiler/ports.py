@@ -1,0 +1,121 @@
+"""Ports: which kinds of instructions one operation of a Program becomes, and how long they take.
+
+Turns an operation into counts by the port that takes them, and counts into the cycles of the
+busiest port of the target's core. Knows no loops.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from ..dsl.types import SCALARS
+from ..targets import Target
+from .plan import RegisterPlan
+from .program import Op
+from .turn import NEAR, PIECE
+
+Ports = dict[str, float]  # instructions by the port that takes them
+
+EXPENSIVE = {
+    "exp": 14,
+    "log": 20,
+    "tanh": 22,
+    "erf": 25,
+    "sigmoid": 20,
+    "div": 5,
+    "sqrt": 9,
+    "rsqrt": 14,
+}
+EXPENSIVE |= {"mod": 40, "floordiv": 40, "hadd": 10, "hmax": 10, "hmin": 10}
+
+
+def pieces(op: Op, target: Target) -> float:
+    """Registers one instruction works on: wide vectors are split, 8-bit ones count as they are, and
+    less than half a register goes through in half the time where the core has paths of half.
+    """
+    bits = 8 if op.vec.scalar == "bool" else SCALARS[op.vec.scalar].bits
+    return max(0.5, op.vec.lanes * bits / target.width)
+
+
+def number(op: Op, place: int) -> int:
+    """An argument that is an immediate."""
+    value = op.args[place]
+    assert isinstance(value, int), f"{op.name}: argument {place} is {value}, not an integer"
+    return value
+
+
+def uops(op: Op, plan: RegisterPlan) -> dict[str, float]:
+    """Instructions by the port that takes them."""
+    target = plan.target
+    n = pieces(op, target)
+    if op.name == "load":
+        return {"load": n}
+    if op.name == "broadcast":
+        group_extra = 3.0 * number(op, 2) if len(op.args) == 3 else 0.0
+        return {"broadcast": 1.0 + group_extra}
+    if op.name == "collect":
+        return {"broadcast": 2.0, "other": 1.0}  # put together outside the vector registers
+    if op.name == "pieces":
+        return {"load": 1.0}  # of scales and starts, which LLVM keeps over the pixels
+    if op.name == "gather":
+        group, stride, lanes = number(op, 1), number(op, 2), number(op, 4)
+        if stride == 1:
+            return {"load": float(group), "shuffle": group + 1.0}
+        if group == 1 and 0 < abs(stride) <= NEAR:
+            return {"load": n * abs(stride), "shuffle": n * abs(stride)}
+        return {"broadcast": 1.0 * lanes * group, "other": 1.0 * lanes * group + 1}
+    if op.name == "rows":
+        count = float(number(op, 2))
+        whole = number(op, 3) * SCALARS[op.vec.scalar].bits == PIECE
+        return {"load": count if whole else 2.0 * count, "shuffle": count - whole}
+    if op.name == "interleave":
+        return {"shuffle": n * (len(op.args) - 1)}
+    if op.name in ("store", "store_bits"):
+        return {"store": n}
+    if op.name == "scatter":
+        return {"store": 2.0 * op.vec.lanes}
+    if op.name == "dot" and plan.dot is not None:
+        return {"dot": plan.dot.uops * n}
+    if op.name == "dotbits" and plan.dot is not None:
+        return {"other": 2.0 * plan.dot.uops}
+    if op.name in ("const", "copy", "unweave", "join"):
+        return {}  # the last two become part of the permutation that ends a narrowing
+    if op.name == "narrow":
+        if len(op.args) == 1:
+            return {"shuffle": 2.0, "other": 2.0}  # no pack takes one register
+        return {"shuffle": float(len(op.args))}
+    if op.name == "narrow_add" and len(op.args) == 2:
+        return {"shuffle": 2.0, "other": 3.0}
+    if op.name == "narrow_add":
+        return {"shuffle": len(op.args) - 1.0, "dot": 0.5 * (len(op.args) - 1)}
+    if op.name == "lookup":
+        return {"broadcast": 3.0 * op.vec.lanes}
+    if op.name == "mul":
+        return {"dot": n}
+    if op.name in ("convert", "round", "round_bounded", "round_saturate", "saturate"):
+        return {"shuffle": n}
+    return {"other": n * EXPENSIVE.get(op.name, 1)}
+
+
+def together(ops: Iterable[Ports]) -> Ports:
+    """The sum of counts."""
+    total: Ports = defaultdict(float)
+    for one in ops:
+        for kind, n in one.items():
+            total[kind] += n
+    return total
+
+
+def arithmetic(ports: Ports) -> float:
+    """Instructions that compute."""
+    return ports["dot"] + ports["shuffle"] + ports["other"]
+
+
+def busiest(ports: Ports, target: Target) -> float:
+    """Cycles of the port that is busy the longest."""
+    return max(
+        *(ports[kind] / target.rate(kind) for kind in ("dot", "store", "shuffle")),
+        ports["load"] / target.rate("load") + ports["broadcast"] / target.rate("broadcast"),
+        arithmetic(ports) / target.rate("other"),
+    )

@@ -1,0 +1,55 @@
+"""Rough: the cycles of a product nest by arithmetic on its tile alone, before anything is planned.
+
+Ranks hundreds of tiles, of which the best few are planned, lowered and counted (cost.py).
+"""
+
+from __future__ import annotations
+
+from ..targets import Target
+from .cost import late
+
+# Instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache.
+BODY = 96
+EPILOGUE = 4.8  # instructions that an accumulator ends with: scaled, rounded, narrowed, stored
+
+
+def rough(
+    target: Target,
+    n_before: int,
+    outer: int,
+    n_last: int,
+    mr: int,
+    vectors: int,
+    nr: int,
+    steps: float,
+    reads: float,
+    waits: float,
+) -> float:
+    """Cycles of one product nest: each tile at its busiest port, plus what it costs besides.
+
+    reads   loads for each sum and step, where both sides run along the lanes; 0 where one does not
+    waits   cycles of a whole tile in which nothing is computed
+    """
+    total = 0.0
+    for h, th in _pieces(n_before, outer):
+        for m, tm in _pieces(n_last, mr):
+            for v, tv in _pieces(vectors, nr):
+                dots = h * m * v
+                loads = v / target.rate("load") + h * m / target.rate("broadcast")
+                loads = loads if not reads else dots * reads / target.rate("load")
+                step = max(dots / target.rate("dot"), loads)
+                # A short reduction is one run with its epilogue, which overlaps with the next.
+                # An accumulator alone is narrowed without a pack.
+                short = steps * dots <= BODY
+                part = 0.75 + 0.25 * late(dots * (steps + 5)) if short else 1.0
+                ends = (EPILOGUE + (2 if v == 1 else 0)) / target.rate("other")
+                after = part * ends * dots + (3 if short else 12)
+                # A smaller tile waits as long: it reads fewer pixels, but those of its neighbour.
+                after += waits
+                total += th * tm * tv * (steps * (step if short else max(step, 4.0)) + after)
+    return total
+
+
+def _pieces(n: int, size: int) -> list[tuple[int, int]]:
+    """(size, how many) of whole tiles and the remainder."""
+    return [(size, n // size)] * (n >= size) + ([(n % size, 1)] if n % size else [])
