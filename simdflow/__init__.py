@@ -23,6 +23,7 @@ try:
         SimdflowError,
         SimdflowWarning,
         TargetError,
+        TuningWarning,
         abs,
         bit,
         ceil,
@@ -62,6 +63,8 @@ except ModuleNotFoundError as error:
         "repository."
     ) from error
 
+from .dsl.version import VERSION
+
 if TYPE_CHECKING:
     from . import cache, ops, testing
     from .compiled import CompiledKernel
@@ -79,7 +82,7 @@ if TYPE_CHECKING:
     from .targets import Target, host_targets, target
     from .tuning.space import dataflows
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # Looked up when first used: the language costs a few milliseconds, the compiler's front more.
 _LAZY = {
@@ -129,6 +132,7 @@ __all__ = [
     "SimdflowWarning",
     "Target",
     "TargetError",
+    "TuningWarning",
     "abs",
     "bit",
     "cache",

@@ -16,6 +16,7 @@ from ..compiler.assemble import assembled
 from ..compiler.flatten import value_operands
 from ..compiler.packing import aligned
 from ..compiler.program import Memory as KernelMemory
+from ..compiler.records import key_of
 from ..compiler.workers import compile_all
 from ..operands import Bits, PackedOperand, pack, packed_parts
 from ..targets import Target
@@ -44,9 +45,9 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
         if number == len(kernels):
             kernels.append(made)
         of_step.append(number)
-    built = compile_all([k.request for k in kernels])
+    built = compile_all([k.resolved for k in kernels])
     for kernel in kernels:
-        kernel.adopt(*built[kernel.request])
+        kernel.adopt(*built[kernel.resolved])
     # Rows would have to be shared between threads: they take whole tensors.
     rolled = pairs(stored, [kernels[n].artifact for n in of_step]) if threads == 1 else ()
     stored = replace(stored, slabs={**stored.slabs, **{p.slot: p.slab for p in rolled}})
@@ -85,6 +86,11 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
         image.array(),
         tuple(_port(stored, name, arena) for name in graph.inputs),
         tuple(_port(stored, name, arena) for name in graph.outputs),
+        tuple(
+            (key_of(k.request), k.tuned.date if k.tuned else "")
+            for k in kernels
+            if k.request.flow is None
+        ),
     )
 
 
