@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .operands import Bits, PackedOperand, pack, pack_bits
     from .targets import Target, host_targets, target
     from .tuning.space import dataflows
+    from .tuning.tune import tune
 
 __version__ = VERSION
 
@@ -98,6 +99,7 @@ _LAZY = {
     "Target": "targets",
     "dataflows": "tuning.space",
     "trace": "graph.trace",
+    "tune": "tuning.tune",
     "quantize": "graph.quantize",
     "compare": "graph.compare",
     "compile": "graph.compile",
@@ -175,6 +177,7 @@ __all__ = [
     "target",
     "testing",
     "trace",
+    "tune",
     "u8",
     "u16",
     "u32",

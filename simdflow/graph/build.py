@@ -97,7 +97,7 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
 def _gain(steps: tuple[Step, ...], calls: Sequence[Call]) -> float:
     """Roughly the cycles that a second thread saves in one run; 0 where no step is shared."""
     return sum(
-        _cycles(step) / 2 - BARRIER_CYCLES
+        cycles_of(step) / 2 - BARRIER_CYCLES
         for step, call in zip(steps, calls, strict=False)
         if call.split
     )
@@ -183,11 +183,11 @@ def _call(
             assert given is not None
             addresses.append(("weights", image.offset(given, m, kernel)))
     _, extent, unit = kernel.artifact.parallel
-    split = extent > unit and _cycles(step) >= SHARED_CYCLES
+    split = extent > unit and cycles_of(step) >= SHARED_CYCLES
     return Call(number, tuple(addresses), extent, unit, split)
 
 
-def _cycles(step: Step) -> float:
+def cycles_of(step: Step) -> float:
     """Roughly how long a step takes: products at full rate, or bytes through L1."""
     nest = step.nest
     types = [nest.type_of(o.name) for o in nest.operands]
