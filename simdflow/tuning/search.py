@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +38,8 @@ WORTH = 1.01  # a choice is at least this much faster than the default, else it 
 FINALISTS = 3
 UNUSUAL = 0.10  # a second measurement further away from the first than this asks for a third
 UNSTEADY = 0.25  # so does a spread as large
-RANKING = 0.15  # part of the budget for predicting
+RANKING = 0.1  # part of the budget for predicting
+SAMPLED = 200  # dataflows that are predicted at the most
 NEAR_PREDICTED = 24  # neighbours that are lowered for a prediction
 
 
@@ -87,6 +88,7 @@ class Search:
     executor: Executor | None
     say: Callable[[str], None]
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    tried: set[Dataflow] = field(default_factory=set)
     found: dict[Dataflow, Measurement] = field(default_factory=dict)
     away: dict[str, list[Measurement]] = field(default_factory=dict)
     recorded: bool = False
@@ -119,11 +121,13 @@ class Search:
     def _search(self, end: float) -> None:
         began = time.monotonic()
         queue = self._ideas(RANKING * (end - began))
-        each, size = 1.0, BATCH  # seconds a dataflow takes, at first a guess
+        each = 1.0  # seconds a dataflow takes, at first a guess
         while True:
-            left = end - time.monotonic() - FINALISTS * each
-            batch = self._batch(queue, max(1, min(size * workers(self.executor), int(left / each))))
-            if not batch or (self.found and left <= 0):
+            left = end - time.monotonic() - (FINALISTS + 2) * each
+            batch = self._batch(
+                queue, max(1, min(BATCH * workers(self.executor), int(left / each)))
+            )
+            if not batch or (self.tried and left <= 0):
                 break
             started, leader = time.monotonic(), self.best()
             self._measure(batch, SECONDS)
@@ -134,35 +138,35 @@ class Search:
 
     def _ideas(self, seconds: float) -> Iterator[Dataflow]:
         """Candidates to begin with: what was chosen before, then by predicted time."""
-        end = time.monotonic() + seconds
         before = resolved(self.request)[1]
         if before is not None:
             yield before.flow
         space = self.space
         own = [flow for _, flow in sorted(candidates(space.nest, space.target), key=_rough)]
-        sampled = space.sample(max(8, min(200, int(4 * seconds))))
-        flows = dict.fromkeys((*own[: 2 * FINALISTS], *sampled))
-        yield from _predicted(space, flows, end)
+        yield from _predicted(space, own[: 2 * FINALISTS])
+        end = time.monotonic() + seconds
+        yield from _predicted(space, space.sample(max(8, min(SAMPLED, int(4 * seconds)))), end)
 
     def _batch(self, queue: Iterator[Dataflow], size: int) -> list[Dataflow]:
         """What to measure next: neighbours of the best so far and candidates, half of each."""
         batch: dict[Dataflow, None] = {}
         best = self.best()
         if best is not None:
-            near = [f for f in neighbours(self.space, best.flow) if f not in self.found]
-            for flow in _predicted(self.space, dict.fromkeys(near[:NEAR_PREDICTED])):
+            near = [f for f in neighbours(self.space, best.flow) if f not in self.tried]
+            for flow in _predicted(self.space, near[:NEAR_PREDICTED]):
                 if len(batch) >= (size + 1) // 2:
                     break
                 batch[flow] = None
         for flow in queue:
-            if flow not in self.found and flow != self.default:
+            if flow not in self.tried and flow != self.default:
                 batch[flow] = None
             if len(batch) >= size:
                 break
-        return list(batch) or ([] if self.found else [self.default])
+        return list(batch) or ([] if self.tried else [self.default])
 
     def _measure(self, flows: list[Dataflow], seconds: float) -> list[Measurement]:
         """Measure, keep and count; those of this machine."""
+        self.tried.update(flows)
         made = []
         for m in measure(
             self.space, flows, seconds=seconds, executor=self.executor, default=self.default
@@ -173,9 +177,9 @@ class Search:
                 continue
             made.append(m)
             self.found[m.flow] = m
-            best = self.best()
-            shown = f"{best.us:.2f} us, x{best.gain:.2f}" if best and best.us else "nothing yet"
-            self.say(f"{self.space.nest.name}: {len(self.found)} measured, best {shown}")
+        best = self.best()
+        shown = f"{best.us:.2f} us, x{best.gain:.2f}" if best and best.us else "nothing yet"
+        self.say(f"{self.space.nest.name}: {len(self.found)} measured, best {shown}")
         return made
 
     def _confirm(self) -> None:
@@ -252,7 +256,7 @@ def _unlike(a: float, b: float) -> bool:
 
 
 def _predicted(
-    space: Space, flows: Mapping[Dataflow, None], end: float | None = None
+    space: Space, flows: Sequence[Dataflow], end: float | None = None
 ) -> Iterator[Dataflow]:
     """Dataflows by the cost model's time, the least first; those there is no time for come last."""
     cycles: dict[Dataflow, float] = {}

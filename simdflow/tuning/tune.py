@@ -49,7 +49,7 @@ class ModelTuning:
 
     @cached_property
     def model(self) -> Model:
-        """The network compiled with the recorded choices; `sf.compile` of the graph gives it too."""
+        """The network with the recorded choices; `sf.compile` of the graph gives it too."""
         from ..graph.compile import compile
 
         return compile(self.graph, **self.options)
@@ -61,7 +61,7 @@ class ModelTuning:
 
     def __str__(self) -> str:
         lines = [
-            f"tuning {self.graph.name}: {len(self.tunings)} kernels, {self.skipped} left as they are"
+            f"tuning {self.graph.name}: {len(self.tunings)} kernels, {self.skipped} others left"
         ]
         for share, t in zip(self.shares, self.tunings, strict=True):
             lines.append(f"  {100 * share:3.0f} %  {t.kernel}: {t.best}")
