@@ -7,6 +7,7 @@ python -m bench layers|models|dataflows|startup|team
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.threads < 1:
         parser.error(f"--threads {given.threads}: at least 1")
+    # Figures are of the compiler's own choices, not of what somebody tuned on this machine.
+    os.environ.setdefault("SIMDFLOW_TUNING", "off")
     options = Options(given.quick, given.peers, given.threads, given.only)
     result = import_module(f"bench.{given.suite}").run(options)
     print("\n".join(result.lines))

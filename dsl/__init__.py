@@ -14,6 +14,7 @@ from .errors import (
     SimdflowError,
     SimdflowWarning,
     TargetError,
+    TuningWarning,
 )
 from .interpret import interpret
 from .loops import (
@@ -54,6 +55,7 @@ __all__ = [
     "SimdflowError",
     "SimdflowWarning",
     "TargetError",
+    "TuningWarning",
     "abs",
     "bit",
     "ceil",

@@ -43,3 +43,7 @@ class SimdflowWarning(UserWarning):
 
 class CacheWarning(SimdflowWarning):
     """The object-code cache cannot be used; kernels are compiled in memory."""
+
+
+class TuningWarning(SimdflowWarning):
+    """A tuning record cannot be written, or cannot be used; speed suffers, results do not."""

@@ -23,6 +23,7 @@ try:
         SimdflowError,
         SimdflowWarning,
         TargetError,
+        TuningWarning,
         abs,
         bit,
         ceil,
@@ -62,6 +63,8 @@ except ModuleNotFoundError as error:
         "repository."
     ) from error
 
+from .dsl.version import VERSION
+
 if TYPE_CHECKING:
     from . import cache, ops, testing
     from .compiled import CompiledKernel
@@ -78,8 +81,9 @@ if TYPE_CHECKING:
     from .operands import Bits, PackedOperand, pack, pack_bits
     from .targets import Target, host_targets, target
     from .tuning.space import dataflows
+    from .tuning.tune import tune
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # Looked up when first used: the language costs a few milliseconds, the compiler's front more.
 _LAZY = {
@@ -95,6 +99,7 @@ _LAZY = {
     "Target": "targets",
     "dataflows": "tuning.space",
     "trace": "graph.trace",
+    "tune": "tuning.tune",
     "quantize": "graph.quantize",
     "compare": "graph.compare",
     "compile": "graph.compile",
@@ -129,6 +134,7 @@ __all__ = [
     "SimdflowWarning",
     "Target",
     "TargetError",
+    "TuningWarning",
     "abs",
     "bit",
     "cache",
@@ -171,6 +177,7 @@ __all__ = [
     "target",
     "testing",
     "trace",
+    "tune",
     "u8",
     "u16",
     "u32",

@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(action=_inspect)
 
     stored = commands.add_parser("cache", help="the cache of compiled kernels")
-    stored.add_argument("what", choices=["info", "clear", "verify"])
+    stored.add_argument("what", choices=["info", "clear", "verify", "forget"])
     stored.set_defaults(action=_cache)
     return parser
 
@@ -215,6 +215,7 @@ def _print_cache() -> None:
         f"cache     {c.dir} ({c.mode}): {c.entries} kernels, {c.bytes / 2**20:.1f} of "
         f"{c.cap / 2**20:.0f} MB"
     )
+    print(f"tuning    {cache.tuning()}")
 
 
 def _cache(given: argparse.Namespace) -> None:
@@ -222,6 +223,8 @@ def _cache(given: argparse.Namespace) -> None:
         _print_cache()
     elif given.what == "clear":
         print(f"{cache.clear()} kernels removed")
+    elif given.what == "forget":
+        print(f"{cache.forget()} tuning records removed")
     else:
         wrong = cache.verify()
         print("\n".join(wrong) or f"{cache.info().entries} kernels, all as they were stored")

@@ -19,6 +19,7 @@ from .compiler.call import Slot, bound, caller, conform
 from .compiler.native import Function, link
 from .compiler.packing import aligned
 from .compiler.program import Memory
+from .compiler.records import Record, resolved
 from .compiler.request import Request, stored
 from .dsl.dataflow import Dataflow
 from .dsl.errors import OperandError
@@ -45,8 +46,24 @@ class CompiledKernel:
 
     @property
     def request(self) -> Request:
-        """What this kernel is made from."""
+        """What was asked for."""
         return self._request
+
+    @property
+    def resolved(self) -> Request:
+        """What this kernel is made from: the request, with the dataflow that tuning chose for it
+        where none was given and there is such a record.
+        """
+        return self._choice[0]
+
+    @property
+    def tuned(self) -> Record | None:
+        """The record that the dataflow comes from, if it does come from one."""
+        return self._choice[1]
+
+    @cached_property
+    def _choice(self) -> tuple[Request, Record | None]:
+        return resolved(self._request)
 
     # The stages, each made when it is first looked at. A kernel from the cache needs none of them,
     # so their code is not even imported.
@@ -55,7 +72,7 @@ class CompiledKernel:
     def _stages(self) -> Any:
         from .compiler.compile import Stages
 
-        return Stages(self._request)
+        return Stages(self.resolved)
 
     @property
     def nest(self) -> LoopNest:
@@ -64,7 +81,7 @@ class CompiledKernel:
 
     @property
     def flow(self) -> Dataflow:
-        """The dataflow, chosen by the cost model if none was given."""
+        """The dataflow; if none was given, tuning's choice or, without one, the cost model's."""
         return self._stages.flow
 
     @property
@@ -107,14 +124,16 @@ class CompiledKernel:
         )
         from .compiler.report import report
 
-        return report(self.plan, self.program, self.asm(), seconds, peak, unpacked)
+        text = report(self.plan, self.program, self.asm(), seconds, peak, unpacked)
+        return f"{text}\ntuned        {self.tuned}" if self.tuned else text
 
     # Calling.
 
     @cached_property
     def _built(self) -> tuple[Artifact, bytes]:
+        asked = self.resolved
         with self._lock:
-            found = stored(self._request)
+            found = stored(asked)
             if found is None:
                 from .compiler.compile import compile_request
 

@@ -143,6 +143,12 @@ class Kernel:
             )
         return self._specialized(types, constants, flow, choice)
 
+    def refresh(self) -> None:
+        """Forget the specializations of this process: the next call looks for tuning's choices."""
+        with self._lock:
+            self._made.clear()
+            self._quick.clear()
+
     def shape(self, *operands: Operand | OperandType, **constants: Any) -> OperandType:
         """The operand type of the result, for operands or operand types; nothing is compiled.
 

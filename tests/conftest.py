@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         folder = tempfile.mkdtemp(prefix="simdflow-tests-")
         os.environ["SIMDFLOW_CACHE_DIR"] = folder
+        os.environ["SIMDFLOW_TUNING"] = "off"  # what one test tunes must not change another
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 

@@ -87,7 +87,7 @@ def test_info_names_the_cpu_its_targets_and_peaks(capsys: pytest.CaptureFixture[
     assert main(["info"]) == 0
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines() if not line.startswith(" ")] == [
-        "simdflow", "CPU", "features", "targets", "peaks", "cache"
+        "simdflow", "CPU", "features", "targets", "peaks", "cache", "tuning"
     ]  # fmt: skip
     names = [t.name for t in sf.host_targets()]
     rows = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]

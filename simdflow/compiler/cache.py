@@ -139,7 +139,7 @@ def _decode(key: str, content: bytes) -> Entry:
     return Entry(code, header["record"])
 
 
-def _distrust(status: os.stat_result) -> str:
+def distrust(status: os.stat_result) -> str:
     """Why a file or folder cannot be believed, or "". Root is trusted, as for the interpreter."""
     if status.st_uid not in (os.geteuid(), 0):
         return f"is owned by user {status.st_uid}, not by user {os.geteuid()}"
@@ -247,7 +247,7 @@ class Cache:
         """The folder, opened once and checked, so that what is checked is what is used."""
         folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            if reason := _distrust(os.fstat(folder)):
+            if reason := distrust(os.fstat(folder)):
                 raise PermissionError(f"the folder {reason}")
             yield folder
         finally:
@@ -261,7 +261,7 @@ class Cache:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise PermissionError("it is not a file")
-            if reason := _distrust(status):
+            if reason := distrust(status):
                 raise PermissionError(f"it {reason}")
             if status.st_size > self.cap:
                 raise PermissionError(f"it has {status.st_size} bytes, the cap is {self.cap}")

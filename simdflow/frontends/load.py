@@ -79,6 +79,8 @@ def load(
         with suppress(*UNREADABLE):  # written by something else: compile again
             made = Network.restored(found.record["network"], found.object)
             repeats = int(found.record["repeats"])
+            if not made.current:  # a kernel was tuned since: compile again
+                raise ValueError("its dataflows are not those of the tuning records")
             return Model(made, lambda: _again(path, digest, options), compiling, repeats)
     from ..graph.compile import compile
 

@@ -16,6 +16,7 @@ from ..compiler.assemble import assembled
 from ..compiler.flatten import value_operands
 from ..compiler.packing import aligned
 from ..compiler.program import Memory as KernelMemory
+from ..compiler.records import key_of
 from ..compiler.workers import compile_all
 from ..operands import Bits, PackedOperand, pack, packed_parts
 from ..targets import Target
@@ -44,9 +45,9 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
         if number == len(kernels):
             kernels.append(made)
         of_step.append(number)
-    built = compile_all([k.request for k in kernels])
+    built = compile_all([k.resolved for k in kernels])
     for kernel in kernels:
-        kernel.adopt(*built[kernel.request])
+        kernel.adopt(*built[kernel.resolved])
     # Rows would have to be shared between threads: they take whole tensors.
     rolled = pairs(stored, [kernels[n].artifact for n in of_step]) if threads == 1 else ()
     stored = replace(stored, slabs={**stored.slabs, **{p.slot: p.slab for p in rolled}})
@@ -85,13 +86,18 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
         image.array(),
         tuple(_port(stored, name, arena) for name in graph.inputs),
         tuple(_port(stored, name, arena) for name in graph.outputs),
+        tuple(
+            (key_of(k.request), k.tuned.date if k.tuned else "")
+            for k in kernels
+            if k.request.flow is None
+        ),
     )
 
 
 def _gain(steps: tuple[Step, ...], calls: Sequence[Call]) -> float:
     """Roughly the cycles that a second thread saves in one run; 0 where no step is shared."""
     return sum(
-        _cycles(step) / 2 - BARRIER_CYCLES
+        cycles_of(step) / 2 - BARRIER_CYCLES
         for step, call in zip(steps, calls, strict=False)
         if call.split
     )
@@ -177,11 +183,11 @@ def _call(
             assert given is not None
             addresses.append(("weights", image.offset(given, m, kernel)))
     _, extent, unit = kernel.artifact.parallel
-    split = extent > unit and _cycles(step) >= SHARED_CYCLES
+    split = extent > unit and cycles_of(step) >= SHARED_CYCLES
     return Call(number, tuple(addresses), extent, unit, split)
 
 
-def _cycles(step: Step) -> float:
+def cycles_of(step: Step) -> float:
     """Roughly how long a step takes: products at full rate, or bytes through L1."""
     nest = step.nest
     types = [nest.type_of(o.name) for o in nest.operands]

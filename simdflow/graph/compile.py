@@ -54,11 +54,17 @@ def compile(
     here.
     """
     chosen = find_target(target)
-    group = None if batch is None else group_of(graph, batch, chosen)
-    sized = graph if group is None else with_batch(graph, group)
-    made = Stages(sized, chosen, checked_threads(threads)).network()
+    stages, repeats = staged(graph, batch, threads, chosen)
     options = {"batch": batch, "threads": threads, "target": chosen.name}
-    return Model(made, lambda: graph, options, 1 if batch is None or not group else batch // group)
+    return Model(stages.network(), lambda: graph, options, repeats)
+
+
+def staged(graph: Graph, batch: int | None, threads: int, target: Target) -> tuple[Stages, int]:
+    """(stages, how often they run for one batch): what `compile` makes a model of."""
+    group = None if batch is None else group_of(graph, batch, target)
+    sized = graph if group is None else with_batch(graph, group)
+    repeats = 1 if batch is None or not group else batch // group
+    return Stages(sized, target, checked_threads(threads)), repeats
 
 
 def group_of(graph: Graph, batch: int, target: Target) -> int:

@@ -83,6 +83,11 @@ class Model:
         return self.network.target
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What `compile` was given beside the graph."""
+        return dict(self._options)
+
+    @property
     def threads(self) -> int:
         """How many threads a call uses; 1 where no layer is worth sharing."""
         return self.network.threads

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..compiler.native import Function, link
 from ..compiler.packing import aligned
+from ..compiler.records import of_key
 from ..dsl.types import SCALARS, OperandType
 from .entry import ENTRY, TEAM, Band, Border, Call, Rolled, step_symbol, symbol
 
@@ -93,6 +94,8 @@ class Network:
     kernels        (symbol, object code) of each different kernel
     entry          object code of the entry function
     weights        u8, every constant that a kernel reads, each on a 64-byte boundary
+    choices        for each kernel whose dataflow was not given, its key in the tuning records and
+                   the date of the record that was used, "" for none
     """
 
     name: str
@@ -106,6 +109,13 @@ class Network:
     weights: np.ndarray
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    choices: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def current(self) -> bool:
+        """Whether the tuning records would choose the same dataflows today."""
+        found = ((date, of_key(key)) for key, date in self.choices)
+        return all(date == (record.date if record else "") for date, record in found)
 
     def linked(self) -> tuple[Function, tuple[Function, ...]]:
         """(the entry function, the function of each call alone), ready to be called with arena and
@@ -140,6 +150,7 @@ class Network:
             | {"fills": [[o, n, p.hex()] for o, n, p in self.memory.fills]},
             "inputs": [_port(p) for p in self.inputs],
             "outputs": [_port(p) for p in self.outputs],
+            "choices": self.choices,
         }  # fmt: skip
         return record, b"".join(parts)
 
@@ -176,6 +187,7 @@ class Network:
             weights,
             tuple(_restored_port(p) for p in record["inputs"]),
             tuple(_restored_port(p) for p in record["outputs"]),
+            tuple((str(key), str(date)) for key, date in record["choices"]),
         )
 
 

@@ -14,19 +14,36 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from ..compiled import CompiledKernel
 from ..compiler.candidates import candidates
+from ..compiler.choose import choose
 from ..compiler.plan import RegisterPlan, plan
 from ..compiler.tile import tile_keys
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
 from ..dsl.nest import Load, LoopNest
-from ..kernel import Kernel
 from ..targets import Target
 from ..targets import target as find_target
 from .candidates import WIDTHS, Axes, Candidate
+
+
+class Source(Protocol):
+    """What has dataflows: a Kernel, or a step of a network."""
+
+    @property
+    def nest(self) -> LoopNest:
+        """The loop nest."""
+
+    @property
+    def dataflow(self) -> Dataflow | None:
+        """The dataflow of its own, if it has one."""
+
+    def specialize(
+        self, *, dataflow: Dataflow | None = None, target: str | Target | None = None, **given: Any
+    ) -> CompiledKernel:
+        """The kernel for operand types."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,7 @@ class Space:
     anchors, auxiliary, lanes, registers, width   filters: see `where`
     """
 
-    kernel: Kernel
+    kernel: Source
     given: Mapping[str, Any]
     target: Target
     anchors: tuple[str, ...] = ()
@@ -55,6 +72,12 @@ class Space:
     def made(self, flow: Dataflow | None) -> CompiledKernel:
         """The kernel with that dataflow, or with its default; compiled on its first call."""
         return self.kernel.specialize(target=self.target, dataflow=flow, **self.given)
+
+    @cached_property
+    def default(self) -> Dataflow:
+        """The kernel's own dataflow, else what the cost model chooses; never a tuned one."""
+        given: Dataflow | None = self.kernel.dataflow
+        return given or choose(self.nest, self.target).flow
 
     def where(
         self,
@@ -246,7 +269,7 @@ class Space:
             )
 
 
-def dataflows(kernel: Kernel, *, target: str | Target | None = None, **given: Any) -> Space:
+def dataflows(kernel: Source, *, target: str | Target | None = None, **given: Any) -> Space:
     """Every legal dataflow of a kernel: `sf.dataflows(conv2d, x=sf.u8[1, 58, 58, 64], w=sf.i8[3, 3,
     64, 64], stride=1)`.
 
