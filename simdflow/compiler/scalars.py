@@ -1,8 +1,8 @@
 """The scalar type of every expression of a nest, and the plain numbers in it given theirs.
 
 An integer operation is computed in i32 when its range and its operands allow, else in i64; `min`,
-`max`, `select` and the bitwise operations of two equal types keep it; floats take the wider one. Refuses what fits no
-type; other mistakes are `check`'s.
+`max`, `select` and the bitwise operations of two equal types keep it; floats take the wider one.
+Refuses what fits no type; other mistakes are `check`'s.
 """
 
 from __future__ import annotations
