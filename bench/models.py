@@ -121,6 +121,7 @@ def _measure(case: Network, options: Options) -> tuple[Row, str]:
         speedup = single.min_us / mine.min_us
         line += f", {options.threads} threads {speedup:.2f} times one ({model.threads} used)"
     for name, t in rounding.items():
+        assert expected is not None, "where a peer ran, there is an output to compare with"
         line += f"\n    {name}: {t.min_us:.2f} us, not compared: its output "
         line += _difference(runs[name].output(), expected, 0.0) or "is equal"
     line += "".join(f"\n    {name}: {text}" for name, text in why.items())
