@@ -60,7 +60,8 @@ def _measure(case: Network, options: Options) -> tuple[Row, str]:
     why: dict[str, str] = {}
     expected = case.golden[0] if case.golden is not None else None
     runs: dict[str, Run] = {}
-    for name in files.ENGINES if options.peers else ():
+    approximate = tuple(files.APPROXIMATE) if case.weights_only else ()
+    for name in (*files.ENGINES, *approximate) if options.peers else ():
         try:
             found = files.prepare(name, case.content, case.suffix, case.inputs, options.threads)
             found.call()
@@ -91,6 +92,7 @@ def _measure(case: Network, options: Options) -> tuple[Row, str]:
     timed = interleaved(calls | {n: r.call for n, r in runs.items()}, 0.1 if options.quick else 0.5)
     mine, copied = timed.pop(OURS), timed.pop("arrays")
     single = timed.pop("one", None)
+    rounding = {name: timed.pop(name) for name in approximate if name in timed}
     fastest = min((t.min_us for t in timed.values()), default=None)
     row = Row(
         suite="models",
@@ -118,6 +120,10 @@ def _measure(case: Network, options: Options) -> tuple[Row, str]:
     if single:
         speedup = single.min_us / mine.min_us
         line += f", {options.threads} threads {speedup:.2f} times one ({model.threads} used)"
+    for name, t in rounding.items():
+        assert expected is not None, "where a peer ran, there is an output to compare with"
+        line += f"\n    {name}: {t.min_us:.2f} us, not compared: its output "
+        line += _difference(runs[name].output(), expected, 0.0) or "is equal"
     line += "".join(f"\n    {name}: {text}" for name, text in why.items())
     return row, line
 

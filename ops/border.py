@@ -20,23 +20,23 @@ from .op import op
 from .window import Pads, is_size, nonempty, typed
 
 Border = tuple[tuple[int, int], ...]
-MAX_AXES = 4
+PADDED = 4  # axes that are padded at once, with those between them left as they are
 
 
 @kernel
-def copy_inside(x, out, *, before_a=0, before_b=0, before_c=0, before_d=0):
-    """out[a + before_a, b + before_b, c + before_c, d + before_d] = x[a, b, c, d]; the rest of
-    `out` is its border.
+def copy_inside(x, out, *, before_b=0, before_c=0, before_d=0, before_e=0):
+    """out[a, b + before_b, c + before_c, d + before_d, e + before_e] = x[a, b, c, d, e]; the rest
+    of `out` is its border.
     """
-    for a, b, c, d in sf.grid(x.shape):
-        out[a + before_a, b + before_b, c + before_c, d + before_d] = x[a, b, c, d]
+    for a, b, c, d, e in sf.grid(x.shape):
+        out[a, b + before_b, c + before_c, d + before_d, e + before_e] = x[a, b, c, d, e]
 
 
 @kernel
 def fill_all(value, out):
-    """out[a, b, c, d] = value[0]."""
-    for a, b, c, d in sf.grid(out.shape):
-        out[a, b, c, d] = value[0]
+    """out[a, b, c, d, e] = value[0]."""
+    for a, b, c, d, e in sf.grid(out.shape):
+        out[a, b, c, d, e] = value[0]
 
 
 @dataclass(frozen=True)
@@ -114,19 +114,25 @@ def _merged(shape: tuple[int, ...], border: Border) -> tuple[tuple[int, ...], Bo
     return tuple(sizes), tuple(pads)
 
 
+def _few(op: str, border: Border) -> None:
+    """OperandError for a border along more axes than one step writes."""
+    padded = sum(pair != (0, 0) for pair in map(tuple, border))
+    if padded > PADDED:
+        raise OperandError(
+            f"{op}: pads={list(border)} border {padded} axes; at most {PADDED} are allowed. Pad in "
+            "two calls."
+        )
+
+
 def copied(
     op: str, x: OperandType, border: Border, name: str, out: str, target: Any
 ) -> tuple[tuple[int, ...], Step]:
     """(the shape in which `x` is read, the step that copies it into the border), in as few axes as
     the border needs.
     """
+    _few(op, border)
     shape, pads = _merged(x.shape, border)
-    if len(shape) > MAX_AXES:
-        raise OperandError(
-            f"{op}: pads={list(border)} border {len(shape) - 1} axes apart; at most {MAX_AXES - 1} "
-            "are allowed. Pad in two calls."
-        )
-    fill = MAX_AXES - len(shape)
+    fill = PADDED + 1 - len(shape)
     shape, pads = (1,) * fill + shape, ((0, 0),) * fill + pads
     inside = x.scalar[shape]
     whole = inside.with_border(pads, 0)
@@ -135,10 +141,10 @@ def copied(
         x=inside,
         out=whole,
         target=target,
-        before_a=before[0],
         before_b=before[1],
         before_c=before[2],
         before_d=before[3],
+        before_e=before[4],
     )
     return shape, Step(copying, (name,), out, whole.shape)
 
@@ -160,6 +166,7 @@ def _pad_shape(
             f"pad: value={value!r} is not a value of {x.scalar}; {x.scalar.low} to "
             f"{x.scalar.high} is allowed. Give such a value."
         )
+    _few("pad", pads)
     return x.scalar[_bordered(x.shape, pads)]
 
 
@@ -167,7 +174,7 @@ def _pad_shape(
 def pad(x: OperandType, *, pads: Border, value: float = 0, target: Any = None) -> Layer:
     """`x` with `pads[i] = (before, after)` elements of `value` added along axis i.
 
-    f32, u8, i8 or i32; at most three separate axes are padded. Raises OperandError for other forms.
+    f32, u8, i8 or i32; at most four axes are padded. Raises OperandError for other forms.
     """
     kind = _pad_shape(x, pads=pads, value=value)
     shape, copying = copied("pad", x, pads, "x", "out", target)

@@ -46,7 +46,8 @@ def gather(x: OperandType, indices: OperandType, *, axis: int, target: Any = Non
 
     `x` f32, u8, i8, i32 or i64; `indices` i32 or i64 of any shape, from 0 to the size of the axis
     minus 1, which is checked on every call: OperandError for an index outside. A bound call checks
-    the indices it is bound to, and reads the nearest element inside for one that changed since.
+    the indices it is bound to, and reads the nearest element inside for one that changed since, as
+    a network does for an index that it computes itself.
     """
     kind = _shape(x, indices, axis=axis)
     rows = x.shape[axis]

@@ -21,7 +21,7 @@ from simdflow.compiler.call import bound
 from simdflow.graph.compile import Stages
 from simdflow.graph.evaluate import evaluate
 from simdflow.graph.graph import Graph
-from simdflow.graph.network import Network
+from simdflow.graph.network import Network, port_places
 from simdflow.targets import target
 from simdflow.testing import guarded
 
@@ -34,7 +34,9 @@ def survive(graph: Graph, network: Network, cut: int = 0) -> None:
     for at_end in (True, False):
         arena = guarded(network.memory.make()[: network.memory.nbytes - cut], at_end)
         weights = guarded(network.weights, at_end, read_only=True)
-        run = bound(function, (arena, weights), 0, 0)
+        places = port_places((*network.inputs, *network.outputs))
+        table = np.array([arena.ctypes.data + at for at in places], np.uint64)
+        run = bound(function, (arena, weights, table), 0, 0)
         for seed in (0, 1):
             inputs = fed(graph, seed)
             for port in network.inputs:

@@ -157,6 +157,29 @@ def test_depth_and_space(order: str, data: st.DataObject) -> None:
     same(ops.space_to_depth(wide, block=block), x)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@given(data=st.data())
+@settings(max_examples=6)
+def test_pad(target: str, data: st.DataObject) -> None:
+    """Up to four axes at once, wherever they are."""
+    x = bytes_of(data.draw(shapes), data.draw(st.sampled_from([sf.f32, sf.u8, sf.i8, sf.i32])))
+    padded = data.draw(st.sets(st.integers(0, x.ndim - 1), max_size=4))
+    side = st.integers(0, 3)
+    pads = tuple(data.draw(st.tuples(side, side)) if d in padded else (0, 0) for d in range(x.ndim))
+    agree(ops.pad, x, pads=pads, value=7, target=target)
+
+
+def test_five_axes_are_not_padded_at_once() -> None:
+    """The shape rule says so, and not only the layer."""
+    for refused in (ops.pad, ops.pad.shape):
+        with pytest.raises(sf.OperandError) as error:
+            refused(np.zeros((1, 2, 1, 2, 1), np.float32), pads=((1, 0),) * 5)
+        assert str(error.value) == (
+            "pad: pads=[(1, 0), (1, 0), (1, 0), (1, 0), (1, 0)] border 5 axes; at most 4 are "
+            "allowed. Pad in two calls."
+        )
+
+
 def test_crd_is_the_pixel_shuffle() -> None:
     """Channel c*4 + i*2 + j of a pixel goes to row i, column j, channel c."""
     x = np.arange(8, dtype=np.float32).reshape(1, 1, 1, 8)

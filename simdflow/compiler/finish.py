@@ -165,8 +165,8 @@ def _store(w: Writer, tile: Tile, values: list[tuple[str, Place]]) -> None:
     if step != 1 and len(registers) > 1:
         ended = [_ended(w, tile, Vec(out.name, lanes), [r], False) for r in registers]
         value = w.op("interleave", vec, *ended)
-        part = () if valid == lanes else (valid * len(registers),)
-        w.store("store", vec, where, value, *part)
+        some = () if valid == lanes else (valid * len(registers),)
+        w.store("store", vec, where, value, *some)
         return
     value = _ended(w, tile, vec, registers, values[0][1].woven)
     if out.kind == "b":

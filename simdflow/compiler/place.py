@@ -245,10 +245,10 @@ def value_load(w: Writer, plan: RegisterPlan, load: Load, place: Place) -> str:
     along = contiguous_axis(plan.nest, load, plan.flow.lanes)
     size = place.sizes.get(along, 1)
     if size > 1 and turns(vec):
-        spot = place.spot.get(along, 0)
-        first = spot - spot % square(vec)
-        corner = replace(where, offset=where.offset.plus(Affine((), first - spot)))
-        return turned(w, vec, corner, c, place.valid, min(size - first, square(vec)), spot - first)
+        column = place.spot.get(along, 0) % square(vec)
+        start = place.spot.get(along, 0) - column
+        corner = replace(where, offset=where.offset.plus(Affine((), -column)))
+        return turned(w, vec, corner, c, place.valid, min(size - start, square(vec)), column)
     return w.op("gather", vec, where, 1, c, 1, place.valid, 1)
 
 

@@ -208,7 +208,8 @@ def _registers(
     wide = max(1, lanes * _result_bits(nest) // target.width)
     aux = dict(flow.auxiliary)
     if found is None:
-        count = points * vectors * wide if nest.reduction else wide * turning(nest, flow, lanes)
+        count = wide * (points * vectors if nest.reduction else 1)
+        count += wide * (turning(nest, flow, lanes) - 1)
         extra = 2 * wide
         return (), (), count + extra, f"{nest.out.name} {count}, working {extra}"
     dot, *loads = found

@@ -38,7 +38,8 @@ def contiguous_axis(nest: LoopNest, load: Load, lanes: str) -> str:
     if abs(index.coefficient(lanes)) <= NEAR:
         return ""
     uneven = {a for t, _ in index.terms if not isinstance(t, str) for a in t.axes}
-    found = [a.name for a in nest.grid if a.extent > 1 and index.coefficient(a.name) == 1]
+    extents = nest.extents
+    found = [a.name for a in nest.grid if extents[a.name] > 1 and index.coefficient(a.name) == 1]
     return next((a for a in found if a not in uneven), "")
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .entry import Border
-from .storage import SLACK, Slab, Stored
+from .network import SLACK
+from .storage import Slab, Stored
 
 ALIGNMENT = 64
 # A plan this near to the bound is taken; else so many others are tried (2 ms each).

@@ -1,19 +1,20 @@
 """Buffers: a network with an arena of its own, ready to run.
 
-Makes the arena, the views of inputs and outputs in it, and the callable. A batch that is larger
-than the network's own goes through it in groups.
+Makes the arena, the views of inputs and outputs, and the callable. A batch that is larger than the
+network's own goes through it in groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..compiler.call import bound
 from ..compiler.native import Function
-from .network import Network, Port
+from ..compiler.packing import aligned
+from .network import SLACK, Network, port_places
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -22,14 +23,15 @@ Arrays = Mapping[str, np.ndarray]
 class Bound:
     """A network on buffers of its own: write `inputs`, call `run()`, read `outputs`.
 
-    The arrays are views of the arena and never move; some have strides, where a border lies around
-    them. One Bound is for one thread at a time.
+    The arrays never move; some have strides, where a border lies around them. `memories` are what
+    the entry function is given: arena, weights, addresses of inputs and outputs. One Bound is for
+    one thread at a time.
     """
 
     inputs: Arrays
     outputs: Arrays
     run: Callable[[], object]
-    arena: np.ndarray
+    memories: tuple[np.ndarray, np.ndarray, np.ndarray]
 
     def __call__(self) -> Arrays:
         """Run; the outputs."""
@@ -37,44 +39,36 @@ class Bound:
         return self.outputs
 
 
-def bind(
-    network: Network,
-    function: Function,
-    inputs: Sequence[Port],
-    outputs: Sequence[Port],
-    repeats: int,
-) -> Bound:
-    """The network on a fresh arena; `inputs` and `outputs` are the ports for `repeats` runs."""
+def bind(network: Network, function: Function, repeats: int) -> Bound:
+    """The network on a fresh arena, for `repeats` runs: inputs and outputs of all of them lie in a
+    row, borders included, so that each run reads and writes its own and nothing is copied.
+    """
     arena = network.memory.make()
-    places, results = (
-        {p.name: p.view(arena) for p in ports} for ports in (network.inputs, network.outputs)
-    )
-    run = bound(function, (arena, network.weights), 0, 0)
+    every = (*network.inputs, *network.outputs)
+    places = port_places(every)
+    sizes = {p.offset: p.nbytes for p in every}
     if repeats == 1:
-        return Bound(places, results, run, arena)
-    taken, given = (
-        {p.name: np.zeros(p.type.stored, p.type.scalar.dtype) for p in ports}
-        for ports in (inputs, outputs)
-    )
-    moves = [
-        (
-            [(place, _part(taken[name], at, len(place))) for name, place in places.items()],
-            [(_part(given[name], at, len(y)), y) for name, y in results.items()],
-        )
-        for at in range(repeats)
+        memory = {at: arena[at:] for at in places}
+    else:
+        memory = {at: aligned(repeats * sizes[at] + SLACK) for at in places}
+        for at, whole in memory.items():
+            once = arena[at : at + sizes[at]]  # with its border filled
+            whole[: repeats * sizes[at]].reshape(repeats, -1)[...] = once
+    tables = [
+        np.array([memory[at].ctypes.data + k * sizes[at] for at in places], np.uint64)
+        for k in range(repeats)
     ]
+    runs = [bound(function, (arena, network.weights, table), 0, 0) for table in tables]
+    inputs, outputs = (
+        {p.name: p.views(memory[p.offset], repeats) for p in ports}
+        for ports in (network.inputs, network.outputs)
+    )
+    kept = arena, network.weights, tables[0]
+    if repeats == 1:
+        return Bound(inputs, outputs, runs[0], kept)
 
-    def run_all() -> None:
-        for before, after in moves:
-            for to, source in before:
-                to[...] = source
+    def run_all(_: object = memory) -> None:  # whose addresses alone are in the tables
+        for run in runs:
             run()
-            for to, source in after:
-                to[...] = source
 
-    return Bound(taken, given, run_all, arena)
-
-
-def _part(array: np.ndarray, at: int, size: int) -> np.ndarray:
-    """Group `at` of `size` samples."""
-    return array[at * size : (at + 1) * size]
+    return Bound(inputs, outputs, run_all, kept)

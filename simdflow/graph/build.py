@@ -23,9 +23,9 @@ from ..targets import Target
 from .arena import Arena, border, plan
 from .bands import Pair, pairs
 from .entry import ENTRY, Call, Rolled, entry_ir
-from .network import Memory, Network, Port, Task
+from .network import SLACK, Memory, Network, Port, Task, port_places
 from .steps import Read, Step, compiled
-from .storage import SLACK, Slab, Stored
+from .storage import Slab, Stored
 
 ALIGNMENT = 64
 # A step with less work than this many cycles stays on one thread: a barrier costs 200 to 900. A
@@ -60,8 +60,14 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
     of_call = [at - sum(p.at < at for p in rolled) for at in range(len(of_step))]
     arena = plan(stored, scratch, of_call)
     image = _Image()
+    graph = schedule.graph
+    inputs, outputs = (
+        tuple(_port(stored, name, arena) for name in names)
+        for names in (graph.inputs, graph.outputs)
+    )
+    ports = port_places((*inputs, *outputs))
     every = [
-        _call(stored, step, kernels[n], n, at, arena, image)
+        _call(stored, step, kernels[n], n, at, arena, image, ports)
         for at, (step, n) in enumerate(zip(schedule.steps, of_step, strict=True))
     ]
     for at, names in arena.refilled.items():
@@ -73,7 +79,6 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
         _roll(pair, every, tasks, kernels)
     calls = tuple(every)
     used = threads if _gain(schedule.steps, every) > TEAM_CYCLES else 1
-    graph = schedule.graph
     return Network(
         graph.name,
         target.name,
@@ -84,8 +89,8 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
         assembled(entry_ir(calls, used), ENTRY),
         _memory(arena),
         image.array(),
-        tuple(_port(stored, name, arena) for name in graph.inputs),
-        tuple(_port(stored, name, arena) for name in graph.outputs),
+        inputs,
+        outputs,
         tuple(
             (key_of(k.request), k.tuned.date if k.tuned else "")
             for k in kernels
@@ -169,16 +174,21 @@ def _call(
     at: int,
     arena: Arena,
     image: _Image,
+    ports: Sequence[int],
 ) -> Call:
+    def shared(slot: str) -> tuple[str, int]:
+        offset = arena.offsets[stored.schedule.root(slot)]
+        return ("ports", ports.index(offset)) if offset in ports else ("arena", offset)
+
     addresses = []
     for m in kernel.artifact.memories:
         given = step.reads.get(m.operand)
         if m.role == "scratch":
             addresses.append(("arena", arena.offsets[f"{at}.{m.name}"]))
         elif m.role == "out":
-            addresses.append(("arena", arena.offsets[stored.schedule.root(step.writes)]))
+            addresses.append(shared(step.writes))
         elif isinstance(given, Read):
-            addresses.append(("arena", arena.offsets[stored.schedule.root(given.slot)]))
+            addresses.append(shared(given.slot))
         else:
             assert given is not None
             addresses.append(("weights", image.offset(given, m, kernel)))

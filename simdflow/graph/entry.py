@@ -1,10 +1,11 @@
 """Entry: the one native function that runs a whole network, as LLVM IR.
 
-    void simdflow_model(arena, weights, begin, end)     begin and end are not used
+    void simdflow_model(arena, weights, ports, begin, end)     begin and end are not used
 
-It calls the kernels in order with fixed addresses, each thread with its own range of every kernel's
-parallel axis, and a barrier where a thread may need what another one wrote. The kernels are other
-object code, linked by name; nothing is allocated.
+`ports` is a table of the addresses of inputs and outputs, so that a large batch goes through it in
+groups and none is copied. It calls the kernels in order with fixed addresses, each thread with its
+own range of every kernel's parallel axis, and a barrier where a thread may need what another one
+wrote. The kernels are other object code, linked by name; nothing is allocated.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ ENTRY = "simdflow_model"
 TEAM = "simdflow_model_team"
 # What the team knows of this network: how long it takes alone, and with the team.
 STATE = "simdflow_model_state"
+BASES = ("arena", "weights", "ports")
+POINTERS = ", ".join(f"ptr %{base}" for base in BASES)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Call:
     """One run of a kernel.
 
     kernel     which symbol, `simdflow_kernel_<number>`
-    addresses  ("arena" or "weights", offset in bytes) for each memory of the kernel
+    addresses  ("arena" or "weights", offset in bytes) or ("ports", which) for each memory of the
+               kernel
     extent     of the parallel axis, cut in units of `step`; `split`: whether threads share it
     borders    (offset in the arena, border) of what is filled before it runs
     rolled     where its result is made in a few rows at a time: who reads it, and how
@@ -95,8 +99,8 @@ def symbol(kernel: int) -> str:
 
 
 def step_symbol(at: int) -> str:
-    """The name of the function that runs call `at` alone, with the signature of a kernel on arena
-    and weights.
+    """The name of the function that runs call `at` alone, with the signature of a kernel on arena,
+    weights and ports.
     """
     return f"simdflow_model_step_{at}"
 
@@ -118,11 +122,11 @@ def entry_ir(calls: Sequence[Call], threads: int) -> str:
     for at, call in enumerate(calls):
         _step(text, at, call)
     _body(text, calls, threads)
-    text.add(f"define void @{ENTRY}(ptr %arena, ptr %weights, i64 %begin, i64 %end) {{")
-    text.add("  %table = alloca [2 x ptr]")
-    text.add("  store ptr %arena, ptr %table")
-    text.add("  %second = getelementptr ptr, ptr %table, i64 1")
-    text.add("  store ptr %weights, ptr %second")
+    text.add(f"define void @{ENTRY}({POINTERS}, i64 %begin, i64 %end) {{")
+    text.add(f"  %table = alloca [{len(BASES)} x ptr]")
+    for n, base in enumerate(BASES):
+        text.add(f"  %{base}_p = getelementptr ptr, ptr %table, i64 {n}")
+        text.add(f"  store ptr %{base}, ptr %{base}_p")
     if threads > 1:
         text.add(
             f"  call void @simdflow_team_run_measured(ptr @{TEAM}, ptr @{BODY}, ptr %table, "
@@ -139,9 +143,9 @@ def _body(text: _Text, calls: Sequence[Call], threads: int) -> None:
     """What each thread runs: its part of every step, and a barrier where it may need another's."""
     text.add(f"define internal void @{BODY}(ptr %table, i64 %tid, i64 %count, ptr %team) {{")
     text.label("entry")
-    text.add("  %arena = load ptr, ptr %table")
-    text.add("  %second = getelementptr ptr, ptr %table, i64 1")
-    text.add("  %weights = load ptr, ptr %second")
+    for n, base in enumerate(BASES):
+        text.add(f"  %{base}_p = getelementptr ptr, ptr %table, i64 {n}")
+        text.add(f"  %{base} = load ptr, ptr %{base}_p")
     shared = False
     for at, call in enumerate(calls):
         split = call.split and threads > 1
@@ -155,7 +159,7 @@ def _body(text: _Text, calls: Sequence[Call], threads: int) -> None:
 
 def _part(text: _Text, at: int, call: Call, split: bool, threaded: bool) -> None:
     """A thread's part of a step; what is not split is the first one's."""
-    given = f"  call void @{step_symbol(at)}(ptr %arena, ptr %weights, i64 "
+    given = f"  call void @{step_symbol(at)}({POINTERS}, i64 "
     if split:
         units = -(-call.extent // call.step)
         begin = _cut(text, units, "%tid", call)
@@ -177,7 +181,7 @@ def _part(text: _Text, at: int, call: Call, split: bool, threaded: bool) -> None
 
 def _step(text: _Text, at: int, call: Call) -> None:
     """The function of one step. Whoever has the first rows fills the borders."""
-    text.add(f"define void @{step_symbol(at)}(ptr %arena, ptr %weights, i64 %begin, i64 %end) {{")
+    text.add(f"define void @{step_symbol(at)}({POINTERS}, i64 %begin, i64 %end) {{")
     text.label("entry")
     if call.borders:
         first, after = text.name(), text.name()
@@ -260,6 +264,9 @@ def _run(text: _Text, call: Call, begin: str, end: str, moved: tuple[int, int] =
 
 
 def _address(text: _Text, base: str, offset: int) -> str:
+    if base == "ports":
+        place = text.value(f"getelementptr ptr, ptr %ports, i64 {offset}")
+        return text.value(f"load ptr, ptr {place}")
     return text.value(f"getelementptr i8, ptr %{base}, i64 {offset}")
 
 

@@ -1,5 +1,5 @@
-"""Fuse: elementwise steps go into the epilogue of the step that makes their input, or that step
-into their loads, where they read it in another order.
+"""Fuse: elementwise steps go into the epilogue of the step that makes their input, or the one that
+makes it into their loads, where they read it in another order.
 
     before   y = conv2d(x);  z = add(y, r);  a = look_up(z)
     after    a = conv2d_add_look_up(x, r)

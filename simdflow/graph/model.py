@@ -120,14 +120,12 @@ class Model:
         """Buffers of your own, and a callable that runs the network on them: 0.1 us a call beyond
         the network.
         """
-        whole = self.inputs, self.outputs
-        return bind(self.network, self._function, *whole, self.repeats)
+        return bind(self.network, self._function, self.repeats)
 
     def calls(self, buffers: Bound) -> list[Callable[[], object]]:
         """Each step alone, on these buffers: what `run` does one after the other."""
-        arrays = buffers.arena, self.network.weights
         return [
-            bound(step, arrays, 0, call.extent)
+            bound(step, buffers.memories, 0, call.extent)
             for step, call in zip(self._steps, self.network.calls, strict=True)
         ]
 

@@ -269,7 +269,7 @@ def inlined(producer: LoopNest, consumer: LoopNest, operand: str) -> LoopNest | 
     if consumer.type_of(consumer.out.name).size > made.size:
         return None
     names = _fresh_names(consumer, producer, producer.out.name)
-    at = {}
+    at: dict[str, Affine] = {}
     for mine, theirs in zip(producer.store.index, loads[0].index, strict=True):
         at |= dict.fromkeys(mine.axes, theirs)
     at |= {a.name: Affine() for a in producer.axes if a.name not in at}  # axes of one element

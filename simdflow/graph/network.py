@@ -19,6 +19,7 @@ from ..compiler.records import of_key
 from ..dsl.types import SCALARS, OperandType
 from .entry import ENTRY, TEAM, Band, Border, Call, Rolled, step_symbol, symbol
 
+SLACK = 64  # bytes behind a tensor that may be read: they are somebody's
 Quant = tuple[tuple[float, ...], int] | None
 
 
@@ -39,17 +40,40 @@ class Port:
         """Whether the type promises more about the values than that they are of it."""
         return (self.type.low, self.type.high) != (self.type.scalar.low, self.type.scalar.high)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the memory."""
+        return int(np.prod(self.root.stored, dtype=np.int64)) * self.root.scalar.dtype.itemsize
+
     def view(self, arena: np.ndarray) -> np.ndarray:
         """The tensor inside an arena (u8), as an array of its shape and strides."""
-        nbytes = int(np.prod(self.root.stored, dtype=np.int64)) * self.root.scalar.dtype.itemsize
-        memory = arena[self.offset : self.offset + nbytes].view(self.root.scalar.dtype)
+        return self.views(arena[self.offset :], 1)
+
+    def views(self, memory: np.ndarray, count: int) -> np.ndarray:
+        """The tensors in `count` memories (u8) that lie one behind the other, as one array: the
+        first axis goes on from each to the next.
+        """
+        memory = memory[: count * self.nbytes].view(self.root.scalar.dtype)
+        every = memory.reshape(count, *self.root.stored)
         # The ellipsis keeps a tensor without axes a view: indexed by () it would be a number.
-        index: Any = (*self.root.inside, ...)
-        inside = memory.reshape(self.root.stored)[index]
-        return inside if inside.shape == self.type.stored else inside.reshape(self.type.stored)
+        if count == 1:
+            index: Any = (0, *self.root.inside, ...)
+            shape = self.type.stored
+        else:
+            index = (slice(None), *self.root.inside)
+            shape = (count * self.type.stored[0], *self.type.stored[1:])
+        inside = every[index]
+        return inside if inside.shape == shape else inside.reshape(shape)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.type}"
+
+
+def port_places(ports: Sequence[Port]) -> tuple[int, ...]:
+    """Where in the arena the memories of inputs and outputs are, each once: the order of the table
+    that the entry function is given.
+    """
+    return tuple(sorted({p.offset for p in ports}))
 
 
 @dataclass(frozen=True)
@@ -118,8 +142,8 @@ class Network:
         return all(date == (record.date if record else "") for date, record in found)
 
     def linked(self) -> tuple[Function, tuple[Function, ...]]:
-        """(the entry function, the function of each call alone), ready to be called with arena and
-        weights.
+        """(the entry function, the function of each call alone), ready to be called with arena,
+        weights and ports.
         """
         kernels = tuple(link(code, [name]).function(name) for name, code in self.kernels)
         imports = {symbol(n): k.address for n, k in enumerate(kernels)}

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 from ..dsl.types import OperandType
 from .nests import Frame, aligned, framed
+from .network import SLACK
 from .steps import Read, Schedule, Step, copied, realigned, rebound, summed
-
-SLACK = 64
 
 
 @dataclass(frozen=True)

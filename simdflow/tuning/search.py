@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..compiler.choose import candidates
+from ..compiler.candidates import candidates
 from ..compiler.cost import cost
 from ..compiler.lower import lower
 from ..compiler.records import (

@@ -13,8 +13,9 @@ from woven_graphs import woven
 from simdflow import f32, ops, u8
 from simdflow.graph.arena import ALIGNMENT, Arena, Life, plan
 from simdflow.graph.graph import Builder, Graph
+from simdflow.graph.network import SLACK
 from simdflow.graph.steps import Read
-from simdflow.graph.storage import SLACK, Slab, Stored
+from simdflow.graph.storage import Slab, Stored
 
 DRAWN = settings(max_examples=settings().max_examples // 4)
 

@@ -158,3 +158,31 @@ def test_constants_keep_their_shapes() -> None:
     found = evaluate(with_batch(graph, 3), {"x": x})
     np.testing.assert_array_equal(found["add"], x + np.arange(4))
     assert found["c"].shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize(("side", "batch", "groups"), [(32, 3, 3), (16, 8, 2)])
+def test_groups_of_a_batch_lie_in_a_row_with_their_borders(
+    side: int, batch: int, groups: int
+) -> None:
+    b = Builder("net")
+    b.input("x", f32[1, side, side, 16])
+    w = b.constant("w", np.random.default_rng(0).integers(-3, 4, (3, 3, 16, 32)).astype(np.float32))
+    y = b.call(ops.conv2d, "x", w, padding="same")
+    graph = b.graph(y, b.call(ops.reshape, y, shape=(1, side * side * 32)))
+    model = compile(graph, batch=batch)
+    assert model.repeats == groups
+    bound = model.bind()
+    x = np.random.default_rng(1).integers(-9, 9, (batch, side, side, 16)).astype(np.float32)
+    place = bound.inputs["x"]
+    assert place.strides[0] > x.strides[0], "a border lies round every sample"
+    place[...] = x
+    for _ in range(2):
+        bound.run()
+    for at in range(batch):
+        for name, wanted in evaluate(graph, {"x": x[at : at + 1]}).items():
+            np.testing.assert_array_equal(bound.outputs[name][at], wanted[0])
+    np.testing.assert_array_equal(place, x)
+    run, outputs = bound.run, dict(bound.outputs)
+    del bound, place
+    run()  # whoever has the callable has the memory
+    np.testing.assert_array_equal(outputs[y], model(x)[0])

@@ -23,6 +23,7 @@ from simdflow.graph.team import new_team, symbols
 
 Called = list[tuple[int, int, int, int, int]]
 ARENA, WEIGHTS = 1 << 20, 1 << 30
+PORTS = ARENA + 7777, ARENA + 5555
 GARBAGE = 0x5A
 
 
@@ -52,8 +53,9 @@ class Recorder:
 
 def run(library: Library, arena: int, weights: int) -> None:
     """Call the entry function."""
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-    kind(library.address(ENTRY))(arena, weights, 0, 0)
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
+    table = (ctypes.c_int64 * 2)(*PORTS)
+    kind(library.address(ENTRY))(arena, weights, ctypes.addressof(table), 0, 0)
 
 
 def recorded(calls: Sequence[Call], threads: int = 1) -> Called:
@@ -82,6 +84,12 @@ def call(kernel: int, extent: int, step: int = 1, split: bool = True, at: int = 
 def test_kernels_run_in_order_at_their_places() -> None:
     calls = [call(0, 5, at=128), call(1, 7, split=False), call(0, 3, at=4096)]
     assert recorded(calls) == [(0, 128, 0, 0, 5), (1, 0, 64, 0, 7), (0, 4096, 0, 0, 3)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_inputs_and_outputs_lie_where_the_table_says(threads: int) -> None:
+    calls = [Call(0, (("ports", n), ("weights", 0)), 1, 1, False) for n in (1, 0)]
+    assert [x for _, x, *_ in recorded(calls, threads)] == [5555, 7777]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])

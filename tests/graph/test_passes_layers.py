@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from small_graphs import RNG, conv, kinds, made, one, reals, same
 
 import simdflow as sf
-from simdflow import OperandError, f32, i8, i32, ops, u8
+from simdflow import OperandError, f32, i8, i32, i64, ops, u8
 from simdflow.graph import passes
-from simdflow.graph.graph import Builder
+from simdflow.graph.evaluate import evaluate
+from simdflow.graph.graph import Builder, Graph
 from simdflow.ops import Quantization
 
 AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
@@ -269,6 +271,39 @@ def test_an_index_outside_the_table_is_refused_by_the_model() -> None:
     for wrong in (-1, 4):
         with pytest.raises(OperandError, match=r"ids has values .* 0 to 3 is allowed"):
             model(np.array([0, 1, 2, 3, wrong], np.int32))
+
+
+def reading(move: Callable[[Builder, str], str]) -> Graph:
+    """Rows of a table of 4 by what `move` makes of the input."""
+    b = Builder("rows")
+    ids = move(b, b.input("ids", i32[2, 3]))
+    table = b.constant("table", np.arange(12, dtype=np.float32).reshape(4, 3))
+    return b.graph(b.call(ops.gather, table, ids, axis=0))
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda b, x: b.call(ops.cast, b.call(ops.reshape, x, shape=(6,)), to=i64),
+        lambda b, x: b.call(ops.transpose, b.call(ops.concat, x, x, axis=0), axes=(1, 0)),
+    ],
+)
+def test_an_index_that_is_only_moved_is_refused_by_the_model(move: Any) -> None:
+    graph = reading(move)
+    model = sf.compile(graph)
+    good = np.array([[0, 3, 1], [1, 2, 2]], np.int32)
+    assert np.array_equal(model(good), evaluate(graph, {"ids": good})[graph.outputs[0]])
+    with pytest.raises(OperandError, match=r"ids has values .* 0 to 3 is allowed"):
+        model(np.array([[0, 1, 2], [0, 4, 0]], np.int32))
+
+
+def test_an_index_that_is_computed_or_left_out_is_not_bounded() -> None:
+    part = {"starts": (0, 0), "stops": (1, 3), "steps": (1, 1)}
+    for move in (
+        lambda b, x: b.call(ops.maximum, x, x),
+        lambda b, x: b.call(ops.slice, x, **part),
+    ):
+        assert not passes.bound_indices(reading(move)).values["ids"].ranged
 
 
 @pytest.mark.parametrize("activation", [ops.relu, ops.relu6])
