@@ -15,7 +15,7 @@ from .express import express
 from .place import Place, identity, product_load
 from .program import Address, Vec
 from .tile import Slots, points
-from .window import arrivals, pass_on
+from .window import arrivals
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ def accumulate(w: Writer, tile: Tile, memory: bool, scratch: Callable | None) ->
             assert scratch is not None
             vec, where = scratch(tile, spots[i], j)
             w.store("store", vec, where, f"acc_{i}_{j}")
-    pass_on(w)
 
 
 def _keeps_broadcasts(tile: Tile) -> bool:

@@ -16,11 +16,15 @@ from .flatten import value_operands
 
 @dataclass(frozen=True)
 class Level:
-    """One loop to write: `axis` in steps of `step`; with `block`, over its cache blocks."""
+    """One loop to write: `axis` in steps of `step`; with `block`, over its cache blocks.
+
+    repeat   steps that one pass of the loop takes, one after the other (an unrolled grid axis)
+    """
 
     axis: str
     step: int
     block: bool = False
+    repeat: int = 1
 
 
 def sections(extent: int, step: int) -> tuple[tuple[int, int, int], ...]:
@@ -28,6 +32,14 @@ def sections(extent: int, step: int) -> tuple[tuple[int, int, int], ...]:
     whole = extent - extent % step
     parts = [(0, whole, step)] if whole else []
     return tuple(parts + ([(whole, extent, extent - whole)] if whole < extent else []))
+
+
+def passes(start: int, stop: int, step: int, repeat: int) -> tuple[tuple[int, int, int], ...]:
+    """(start, stop, steps of a pass): passes of `repeat` steps, then what is left as one pass."""
+    count = (stop - start) // step
+    middle = start + count // repeat * repeat * step
+    parts = [(start, middle, repeat)] if middle > start else []
+    return tuple(parts + ([(middle, stop, count % repeat)] if middle < stop else []))
 
 
 def levels_of(nest: LoopNest, flow: Dataflow, woven: bool) -> tuple[tuple[Level, ...], int, bool]:
@@ -50,12 +62,13 @@ def levels_of(nest: LoopNest, flow: Dataflow, woven: bool) -> tuple[tuple[Level,
         order = [a for a in (*grid, *reduced) if a in mine]
         order += [a for a in (*grid, *reduced) if a not in mine]
     _check_rows_outside(nest, order)
-    steps = dict(flow.tile) | dict(flow.unroll)
+    steps = dict(flow.tile) | {a: n for a, n in flow.unroll if a in reduced}
+    repeats = {a: n for a, n in flow.unroll if a in grid}
     blocks = dict(flow.block)
     compressed = {a.name for a in nest.axes if a.kind == "nonzeros"}
     levels = [Level(a, blocks[a], True) for a in order if a in blocks and a not in reduced]
     levels = [Level(a, blocks[a], True) for a in order if a in blocks and a in reduced] + levels
-    levels += [Level(a, steps.get(a, 1)) for a in order]
+    levels += [Level(a, steps.get(a, 1), repeat=repeats.get(a, 1)) for a in order]
     extents = nest.extents
     live = [
         i

@@ -21,13 +21,13 @@ from ..dsl.nest import Affine, Axis, Load
 from ..dsl.types import BY_DTYPE, SCALARS
 from .body import accumulate, hoist, load_side, reduction_points
 from .finish import finish, start
-from .levels import Level, sections
+from .levels import Level, passes, sections
 from .place import Place, substitute
 from .plan import RegisterPlan, hoist_level
 from .program import Address, Memory, Program, Vec
 from .tile import points
 from .weave import whole
-from .window import slide
+from .window import pass_on, slide, step_on
 from .writer import Writer
 
 SCRATCH = "scratch"
@@ -119,25 +119,19 @@ def lower(plan: RegisterPlan, name: str) -> Program:
     base = {a.name: Affine() for a in nest.axes}
     parallel = _parallel(plan)
     if plan.in_memory:
-        grid = {a.name for a in nest.grid}
-        passes = tuple(x for x in plan.levels if x.axis in grid and not x.block)
-        _walk(
-            w,
-            plan,
-            passes,
-            base,
-            "",
-            lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=True),
-        )
-        _walk(w, plan, plan.levels, base, "", _body(w, plan, memory=True), hoists=_hoists(plan))
-        _walk(
-            w,
-            plan,
-            passes,
-            base,
-            "",
-            lambda b, s: _each_scratch(w, Tile(plan, b, _all(plan, s)), begin=False),
-        )
+        depth, grid = plan.sums_depth, {a.name for a in nest.grid}
+        levels = plan.levels[depth:]
+        ahead = tuple(x for x in levels if x.axis in grid and not x.block)
+        hoists = _hoists(plan)
+        inside = {at - depth: loads for at, loads in hoists.items() if at >= depth}
+
+        def sums(b: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
+            _walk(w, plan, ahead, b, "", _each_scratch(w, plan, begin=True), sizes)
+            _walk(w, plan, levels, b, "", _body(w, plan, memory=True), sizes, hoists=inside)
+            _walk(w, plan, ahead, b, "", _each_scratch(w, plan, begin=False), sizes)
+
+        before = {at: loads for at, loads in hoists.items() if at < depth}
+        _walk(w, plan, plan.levels[:depth], base, "", sums, hoists=before)
         parallel = ("", 1, 1)
     else:
         outer, inner = plan.levels[: plan.depth], plan.levels[plan.depth :]
@@ -252,8 +246,18 @@ def _walk(
         if plan.whole_window and not plan.in_memory and innermost and axis != parallel:
             tile = Tile(plan, moved, _all(plan, mine))
             slide(w, tile, reduction_points(tile), var, first, size, load_side)
-        with w.loop(var, first, stop, size, axis == parallel, stop - size):
-            _walk(w, plan, rest, moved, parallel, inner, mine, inside, hoists)
+        carried = dict(w.carried)
+        # The ranges of threads end anywhere: what they cut is not repeated.
+        repeat = 1 if axis == parallel else level.repeat
+        for begin, end, steps in passes(first, stop, size, repeat):
+            with w.loop(var, begin, end, steps * size, axis == parallel, end - steps * size):
+                for at in range(steps):
+                    later = {**moved, axis: moved[axis].plus(Affine((), at * size))}
+                    _walk(w, plan, rest, later, parallel, inner, mine, inside, hoists)
+                    if carried:
+                        step_on(w, var, size)
+                if carried:
+                    pass_on(w, carried)
         w.carried = {}
     w.forget()
 
@@ -299,48 +303,66 @@ def _body(w: Writer, plan: RegisterPlan, memory: bool) -> Inner:
 
 
 def scratch_address(tile: Tile, spot: Mapping[str, int], j: int) -> tuple[Vec, Address]:
-    """Where an accumulator lives: [grid axes but the lanes'][lanes, padded to whole vectors]."""
+    """Where an accumulator lives: [grid axes but the lanes'][lanes, padded to whole vectors].
+
+    Of an axis whose loop is outside the sums, one step: the next takes the same memory.
+    """
     plan = tile.plan
     nest, lane_axis = plan.nest, plan.flow.lanes
     r = nest.reduction
     assert r is not None
-    lanes = tile.lanes
-    reduced = plan.lanes_reduced
-    stride = lanes if reduced else -(-nest.extents[lane_axis] // lanes) * lanes
+    lanes, sizes = tile.lanes, _scratch_sizes(plan)
+    stride = lanes
     offset = Affine((), j * lanes)
-    if not reduced:
-        offset = offset.plus(tile.base[lane_axis])
+    if not plan.lanes_reduced:
+        stride = sizes[lane_axis]
+        if lane_axis not in plan.outside_sums:
+            offset = offset.plus(tile.base[lane_axis])
     for a in reversed(nest.grid):
         if a.name == lane_axis:
             continue
-        value = tile.base[a.name].plus(Affine((), spot.get(a.name, 0)))
+        value = Affine((), spot.get(a.name, 0))
+        if a.name not in plan.outside_sums:
+            value = value.plus(tile.base[a.name])
         offset = offset.plus(value.times(stride))
-        stride *= nest.extents[a.name]
+        stride *= sizes[a.name]
     return Vec(r.scalar.name, lanes), Address(SCRATCH, offset)
 
 
-def _scratch_size(plan: RegisterPlan) -> int:
-    lanes, extents = plan.lanes, plan.nest.extents
-    total = lanes if plan.lanes_reduced else -(-extents[plan.flow.lanes] // lanes) * lanes
+def _scratch_sizes(plan: RegisterPlan) -> dict[str, int]:
+    """Points of each grid axis that scratch holds, the lanes' as whole vectors."""
+    steps = {x.axis: x.step for x in plan.levels if not x.block}
+    lanes, found = plan.lanes, dict[str, int]()
     for a in plan.nest.grid:
-        if a.name != plan.flow.lanes:
-            total *= extents[a.name]
-    return total
+        n = plan.nest.extents[a.name]
+        found[a.name] = min(n, steps[a.name]) if a.name in plan.outside_sums else n
+        if a.name == plan.flow.lanes:
+            found[a.name] = -(-found[a.name] // lanes) * lanes
+    return found
 
 
-def _each_scratch(w: Writer, tile: Tile, begin: bool) -> None:
+def _scratch_size(plan: RegisterPlan) -> int:
+    return math.prod(_scratch_sizes(plan).values()) * (plan.lanes if plan.lanes_reduced else 1)
+
+
+def _each_scratch(w: Writer, plan: RegisterPlan, begin: bool) -> Inner:
     """The pass before (store the start values) or after (load the sums, run the epilogue)."""
-    if begin:
-        start(w, tile)
-    for i, spot in enumerate(tile.spots):
-        for j in range(tile.vectors):
-            vec, where = scratch_address(tile, spot, j)
-            if begin:
-                w.store("store", vec, where, f"acc_{i}_{j}")
-            else:
-                w.assign(f"acc_{i}_{j}", "load", vec, where)
-    if not begin:
-        finish(w, tile)
+
+    def each(base: Mapping[str, Affine], sizes: Mapping[str, int]) -> None:
+        tile = Tile(plan, base, _all(plan, sizes))
+        if begin:
+            start(w, tile)
+        for i, spot in enumerate(tile.spots):
+            for j in range(tile.vectors):
+                vec, where = scratch_address(tile, spot, j)
+                if begin:
+                    w.store("store", vec, where, f"acc_{i}_{j}")
+                else:
+                    w.assign(f"acc_{i}_{j}", "load", vec, where)
+        if not begin:
+            finish(w, tile)
+
+    return each
 
 
 def _memories(plan: RegisterPlan, scratch: int) -> tuple[Memory, ...]:

@@ -75,6 +75,19 @@ class RegisterPlan:
             and all(self.nest.extents[a.name] <= steps[a.name] for a in r.axes)
         )
 
+    @property
+    def sums_depth(self) -> int:
+        """How many levels are outside every loop that sums: scratch serves one step of them at a
+        time. Weight-anchored, that is one output channel's worth instead of the whole output.
+        """
+        free = {a.name for a in self.nest.grid} - {a for a, _ in self.flow.block}
+        return next((i for i, x in enumerate(self.levels) if x.axis not in free), len(self.levels))
+
+    @property
+    def outside_sums(self) -> frozenset[str]:
+        """The axes of those levels."""
+        return frozenset(x.axis for x in self.levels[: self.sums_depth])
+
     def tile(self, axis: str) -> int:
         """How many points of an axis a register tile covers."""
         return dict(self.flow.tile).get(axis, 1)

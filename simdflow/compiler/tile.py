@@ -23,7 +23,9 @@ def tile_keys(nest: LoopNest, flow: Dataflow, load: Load, lanes: int, group: int
     """How many different registers one operand of a product needs for a whole tile."""
     if nest.type_of(load.operand).storage == "csr":
         return 1
-    sizes = {a: min(n, nest.extents[a]) for a, n in (*flow.tile, *flow.unroll)}
+    grid = {a.name for a in nest.grid}  # where unrolling repeats the tile, and adds nothing to it
+    sizes = {a: min(n, nest.extents[a]) for a, n in flow.tile}
+    sizes |= {a: min(n, nest.extents[a]) for a, n in flow.unroll if a not in grid}
     steps = {flow.lanes: lanes if flow.lanes != flow.group else lanes * group}
     if flow.group and flow.group != flow.lanes:
         steps[flow.group] = group

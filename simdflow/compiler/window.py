@@ -4,13 +4,15 @@ before   for ow: load x[ow], x[ow + 1], x[ow + 2]; ...
 after    load x[0], x[1];  for ow: use them; load x[ow + 2]; ...; what was x[ow + 1] is the next
          step's x[ow]
 
-YFlows' auxiliary input stationarity. The body is unrolled, so the names rotate; LLVM makes no moves
-of it.
+YFlows' auxiliary input stationarity. Where a pass of the loop takes several steps (an unrolled grid
+axis), only the names rotate between them; YFlows' secondary unrolling takes as many as a row keeps
+columns, and nothing moves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -74,25 +76,45 @@ def slide(
 def arrivals(w: Writer) -> dict[Address, str]:
     """What this step loads for the next one, and the registers it stays in."""
     fresh = [c.following for c in w.carried.values() if c.following not in w.carried]
-    return {key: f"{key.operand}_next_{i}" for i, key in enumerate(fresh)}
+    taken = {c.name for c in w.carried.values()}
+    names = itertools.count()
+    found = {}
+    for key in fresh:
+        name = next(n for i in names if (n := f"{key.operand}_next_{i}") not in taken)
+        found[key] = name
+    return found
 
 
-def pass_on(w: Writer) -> None:
-    """At the end of the body: what the next step expects goes into every carried register.
-
-    All at once: one may be another's source.
-    """
+def step_on(w: Writer, var: str, step: int) -> None:
+    """After a step: its registers under the names of what they hold in the next one."""
     arriving = arrivals(w)
+    following = [c.following for c in w.carried.values()]
+    w.carried = {
+        key: Carried(
+            w.carried[key].name if key in w.carried else arriving[key], key, _moved(key, var, step)
+        )
+        for key in following
+    }
+
+
+def pass_on(w: Writer, first: Mapping[Address, Carried]) -> None:
+    """At the end of a pass of the loop: what the next one expects goes into the registers in which
+    its first step looks.
+
+    All at once: one may be another's source. Nothing moves where the names came round (a body of as
+    many steps as a row keeps columns): LLVM then gives both the same register.
+    """
+    kept = {c.name for c in first.values()}
     moves = []
-    for c in w.carried.values():
-        if c.following in w.carried:
-            source = w.carried[c.following].name
-            source = w.assign(f"{source}_old", "copy", w.vecs[source], source)
-        else:
-            source = arriving[c.following]
-        moves.append((c.name, source))
-    for name, source in moves:
-        w.assign(name, "copy", w.vecs[source], source)
+    for target, source in zip(first.values(), w.carried.values(), strict=True):
+        name = source.name
+        if name in kept and name != target.name:
+            name = w.assign(f"{name}_old", "copy", w.vecs[name], name)
+        moves.append((target.name, name))
+    for name, source_name in moves:
+        if name != source_name:
+            w.assign(name, "copy", w.vecs[source_name], source_name)
+    w.carried = dict(first)
 
 
 def _moved(key: Address, var: str, step: int) -> Address:

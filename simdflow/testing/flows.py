@@ -88,10 +88,9 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
         steps *= count
         tile[axis] = count * vector if axis == across else count
     unroll: dict[str, int] = {}
-    for axis in (
-        draw(st.lists(st.sampled_from(reduced), unique=True, max_size=2)) if reduced else []
-    ):
-        count = draw(st.integers(1, max(1, min(8, extents[axis] + 1, MOST_STEPS // steps))))
+    for axis in draw(st.lists(st.sampled_from([*reduced, *grid]), unique=True, max_size=3)):
+        most = 3 if axis in grid else 8
+        count = draw(st.integers(1, max(1, min(most, extents[axis] + 1, MOST_STEPS // steps))))
         steps *= count
         unroll[axis] = count
     block: dict[str, int] = {}
