@@ -16,12 +16,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Options:
-    """`quick`: a few cases, under a minute; `only`: a part of the names of the cases to run."""
+    """What a run is asked for.
+
+    quick       a few cases, under a minute
+    only        a part of the names of the cases to run
+    target      the target to compile for; "": what the suite takes by itself
+    json        where rows go as soon as they are there, in suites that take long
+    csv, png    where the numbers and the heat map of "dataflows" go
+    """
 
     quick: bool = False
     peers: bool = False
     threads: int = 1
     only: str = ""
+    target: str = ""
+    json: Path | None = None
+    csv: Path | None = None
+    png: Path | None = None
 
 
 @dataclass(frozen=True)

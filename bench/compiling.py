@@ -1,0 +1,92 @@
+"""Kernels for measuring: compiled in worker processes, outside the user's cache.
+
+Turns kernels into the same kernels with object code, and says which have none and why. Workers may
+use every core while they compile, the caller keeps to its own while it times (timing.pin), and the
+two take turns. Workers are replaced now and then: what Numba compiles is never freed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from hashlib import sha256
+from multiprocessing import get_context
+from typing import Any
+
+import simdflow as sf
+from simdflow.compiler.artifact import Artifact
+from simdflow.compiler.request import Request
+
+from .barrier import with_barriers
+
+LIFETIME = 300  # kernels of a worker
+
+
+@contextmanager
+def compilers(workers: int = 0) -> Iterator[Executor]:
+    """Worker processes that compile, one a core unless said otherwise; nothing is cached."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    with ProcessPoolExecutor(
+        workers or len(cores) or os.cpu_count() or 1,
+        mp_context=get_context("spawn"),
+        initializer=_begin,
+        initargs=(cores,),
+        max_tasks_per_child=LIFETIME,
+    ) as pool:
+        yield pool
+
+
+def compile_kernels(
+    pool: Executor, kernels: Mapping[str, sf.CompiledKernel], barriers: Sequence[str] = ()
+) -> dict[str, str]:
+    """Compile all of `kernels`; name -> why, for those that do not compile.
+
+    barriers    names of kernels in which LLVM keeps nothing that the program does not keep
+    """
+    waiting = {}
+    for name, kernel in kernels.items():
+        r = kernel.request
+        parts = (r.nest, r.types, r.constants, r.flow, r.target.name)
+        waiting[name] = pool.submit(_built, parts, name in barriers)
+    why = {}
+    for name, future in waiting.items():
+        try:
+            record, code = future.result()
+            kernels[name].adopt(Artifact.from_record(record), code)
+        except Exception as failure:  # also a worker's death: one kernel's failure is a remark
+            first = str(failure).partition("\n")[0][:200]
+            why[name] = f"{type(failure).__name__}: {first}"
+    return why
+
+
+def _begin(cores: Sequence[int]) -> None:
+    if cores:
+        os.sched_setaffinity(0, cores)
+    os.environ["SIMDFLOW_CACHE"] = "off"
+
+
+def _built(parts: tuple[Any, ...], barriers: bool) -> tuple[dict[str, Any], bytes]:
+    """In a worker: (record of the artifact, object code)."""
+    from simdflow.compiler.compile import Stages
+    from simdflow.compiler.jit import compile_program
+
+    nest, types, constants, flow, name = parts
+    stages = Stages(Request(nest, types, constants, flow, sf.target(name)))
+    program, target = stages.program, stages.request.target
+    if barriers:
+        program, target = with_barriers(program, target)
+    built = compile_program(program, target)
+    return Artifact.of(stages.plan, program, stages.flow).record(), built.object
+
+
+def code(kernel: sf.CompiledKernel) -> str:
+    """A hash of a kernel's machine instructions: equal where two kernels are the same code."""
+    import llvmlite.binding as llvm
+
+    found = sha256()
+    for section in llvm.ObjectFileRef.from_data(kernel.object).sections():
+        if section.is_text():
+            found.update(section.data())
+    return found.hexdigest()[:16]

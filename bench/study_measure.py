@@ -1,0 +1,158 @@
+"""One layer of the study: every variant compiled, checked against numpy, counted and timed.
+
+Turns layers into Cells. A variant whose sums are wrong, or which does not fit the register file, is
+a cell without a time that says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import simdflow as sf
+from simdflow.compiler.cost import cost
+from simdflow.peaks import clock_loop
+from simdflow.tuning.memory_operations import instructions, memory_operations
+
+from . import peers
+from .cases import Case, Run, mismatch, problem
+from .compiling import code, compile_kernels
+from .layers import PEER_LSB
+from .study_kernels import Layer, layer
+from .study_variants import Variant, variants
+from .timing import interleaved
+
+ENGINES = tuple(peers.PACKAGES)
+AT_ONCE = 4  # layers compiled together, so that all workers have something to do until the end
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant of one layer on one target.
+
+    us              the shortest call; None: `why`
+    operations      vector memory operations of a call (YFlows' count)
+    cycles          predicted by the cost model
+    products, horizontal, broadcasts    instructions of a call
+    clock_ghz       while it was timed
+    code            a hash of the machine instructions
+    """
+
+    target: str
+    case: Case
+    anchor: str
+    allocation: str
+    kept: tuple[int, int, int] = (0, 0, 0)
+    flow: str = ""
+    us: float | None = None
+    operations: float = 0.0
+    cycles: float = 0.0
+    products: float = 0.0
+    horizontal: float = 0.0
+    broadcasts: float = 0.0
+    clock_ghz: float = 0.0
+    code: str = ""
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.anchor} {self.allocation}".strip()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A layer, its variants, their kernels (those that fit), and the cells so far."""
+
+    layer: Layer
+    variants: Mapping[str, Variant]
+    kernels: Mapping[str, sf.CompiledKernel]
+    cells: Mapping[str, Cell]
+
+
+def prepare(cases: Sequence[Case], target: str, pool: Executor) -> list[Prepared]:
+    """A few layers with all kernels compiled, none run."""
+    found = [_planned(case, target) for case in cases]
+    named = {f"{i} {n}": k for i, p in enumerate(found) for n, k in p.kernels.items()}
+    apart = [f"{i} {n}" for i, p in enumerate(found) for n, v in p.variants.items() if v.barriers]
+    why = compile_kernels(pool, named, apart)
+    compiled = []
+    for i, p in enumerate(found):
+        cells = dict(p.cells)
+        for name, kernel in p.kernels.items():
+            if reason := why.get(f"{i} {name}"):
+                cells[name] = replace(cells[name], why=reason)
+            else:
+                cells[name] = replace(cells[name], code=code(kernel))
+        compiled.append(replace(p, cells=cells))
+    return compiled
+
+
+def _planned(case: Case, target: str) -> Prepared:
+    given = layer(case)
+    chosen = {v.name: v for v in variants(case, sf.target(target))}
+    kernels, cells = dict[str, sf.CompiledKernel](), dict[str, Cell]()
+    for name, variant in chosen.items():
+        cell = Cell(target, case, variant.anchor, variant.allocation, variant.kept)
+        kernel = given.kernel(variant, target)
+        try:
+            counts = instructions(kernel.plan, kernel.program)
+        except sf.DataflowError as refusal:
+            cells[name] = replace(cell, why=str(refusal))
+            continue
+        kernels[name] = kernel
+        cells[name] = replace(
+            cell,
+            flow=str(kernel.flow),
+            operations=memory_operations(kernel.plan, kernel.program),
+            cycles=cost(kernel.plan, kernel.program).cycles,
+            products=counts.get("dot", 0) + counts.get("dotbits", 0),
+            horizontal=counts.get("hadd", 0),
+            broadcasts=counts.get("broadcast", 0),
+        )
+    return Prepared(given, chosen, kernels, cells)
+
+
+def measure(prepared: Prepared, seconds: float, engines: bool = False) -> list[Cell]:
+    """The cells of one layer: each variant checked once, then all timed by turns, with the other
+    engines if they are asked for.
+    """
+    cells, runs = dict(prepared.cells), dict[str, Run]()
+    for name, kernel in prepared.kernels.items():
+        if cells[name].why:
+            continue
+        run = prepared.layer.run(prepared.variants[name], kernel)
+        run.call()
+        if wrong := prepared.layer.wrong(run.output()):
+            cells[name] = replace(cells[name], why=f"wrong: {wrong}")
+        else:
+            runs[name] = run
+    if engines:
+        others, refused = _engines(prepared.layer.case)
+        target, case = sf.target().name, prepared.layer.case
+        runs |= others
+        cells |= {n: Cell(target, case, "", n, why=refused.get(n, "")) for n in ENGINES}
+    clock, cycles = clock_loop()
+    calls = {"clock": clock, **{n: r.call for n, r in runs.items()}}
+    timed = interleaved(calls, seconds, rounds=3)
+    ghz = cycles / timed.pop("clock").min_us / 1e3
+    for name, timing in timed.items():
+        cells[name] = replace(cells[name], us=round(timing.min_us, 3), clock_ghz=round(ghz, 3))
+    return list(cells.values())
+
+
+def _engines(case: Case) -> tuple[dict[str, Run], dict[str, str]]:
+    """The other engines on the layer with u8 outputs, checked; and why some do not run."""
+    runs, why = dict[str, Run](), dict[str, str]()
+    given = problem(case)
+    for name in ENGINES:
+        try:
+            run = peers.prepare(name, given, 1)
+            run.call()
+            if wrong := mismatch(run.output(), given, PEER_LSB):
+                why[name] = f"wrong: {wrong}"
+            else:
+                runs[name] = run
+        except Exception as failure:  # one engine's failure is a remark in its cell
+            why[name] = f"{type(failure).__name__}: {str(failure).partition(chr(10))[0][:200]}"
+    return runs, why
