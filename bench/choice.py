@@ -1,219 +1,212 @@
-"""Suite "dataflows": the default dataflow of a layer against random legal ones of its design space.
+"""Suite "choice": the default dataflow of a layer beside the best of its design space.
 
-Every result is checked before anything is timed, then all take turns in one process; it shows what
-the cost model is worth: how far its choice is from the best, and how well it predicts the order.
+All legal dataflows of a layer if there are at most 200, else a stratified sample of 200. Every
+result is checked before anything is timed, then all take turns; the best of a first short round are
+timed against the default for longer. It shows what the cost model is worth, and YFlows' count of
+memory operations beside it.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from statistics import median
 
-import numpy as np
-
 import simdflow as sf
-from simdflow.compiler.cost import cost
-from simdflow.dataflows import space
+from simdflow.peaks import clock_loop
 
-from .cases import Case, Run, mismatch, problem
-from .nests import LayerNest, layer_nest
-from .networks import mobilenet_v1, resnet50
-from .rows import Options, Result, Row, cpu_name, machine, number, table
-from .timing import interleaved, pin
+from .cases import Case
+from .choice_layers import Subject, layers, subject
+from .compiling import Counts, compile_kernels, compilers
+from .correlation import rank_correlation
+from .dataflows import chosen_targets
+from .rows import Options, Result, Row, cpu_name, machine, number, table, write_json
+from .timing import interleaved, pinned
 
 SEED = 2024
-FLOWS, QUICK_FLOWS = 50, 12
-FINALISTS = 5  # the best of a first round are timed against the default for longer
-LEAST_MACS = 10e6  # of a convolution; depthwise and dense layers are all in
-WITHIN = 1.10
-QUICK = frozenset(
-    {
-        "resnet50 conv3x3 14x14x256-256 int8",
-        "resnet50 conv1x1 56x56x64-256 int8",
-        "mobilenet dw3x3 112x112x32-32 int8",
-        "resnet50 dense 2048-1000 int8",
-        "resnet50 conv3x3 56x56x64-64 f32",
-        "mobilenet dw3x3 14x14x512-512 f32",
-    }
-)
+FLOWS, QUICK_FLOWS = 200, 12
+FINALISTS = 5
+SECONDS, QUICK_SECONDS = 0.15, 0.05  # of each finalist
+MEDIAN_WITHIN, ALL_WITHIN = 1.05, 1.15  # the default's time over the best, as asked for
+DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A dataflow that gives the right result: how to run it and what the cost model says."""
+    """A dataflow that gives the right result: how to run it, and what was counted."""
 
-    flow: sf.Dataflow
-    run: Run
-    cycles: float
-
-
-def layers(quick: bool) -> list[Case]:
-    """The layers of ResNet-50 and MobileNetV1 in int8 and f32, each shape once."""
-    distinct: dict[tuple[object, ...], Case] = {}
-    for case in (*resnet50(), *mobilenet_v1()):
-        if case.op != "conv2d" or case.macs > LEAST_MACS:
-            shape = (case.op, case.h, case.w, case.ic, case.oc, case.k, case.stride)
-            distinct.setdefault(shape, case)
-    found = [replace(case, dtype=dtype) for dtype in ("int8", "f32") for case in distinct.values()]
-    return [case for case in found if case.name in QUICK] if quick else found
+    call: Callable[[], object]
+    counts: Counts
 
 
 def run(options: Options) -> Result:
-    """Measure the suite; progress goes to standard error."""
-    pin(1)
+    """Measure the suite; progress goes to standard error, rows into --json as they come."""
     count = QUICK_FLOWS if options.quick else FLOWS
-    cases = [case for case in layers(options.quick) if options.only in case.name]
-    rows = []
-    with _no_cache():
-        for at, case in enumerate(cases, 1):
-            print(f"[{at}/{len(cases)}] {case.name}", file=sys.stderr, flush=True)
-            rows.append(measure(case, count, 0.05 if options.quick else 0.15))
-    return Result(tuple(rows), machine(options), (flow_table(rows), *summary(rows, count)))
+    todo = [
+        (target, case)
+        for target in chosen_targets(options.target)
+        for case in layers(sf.target(target), options.quick)
+        if options.only in case.name
+    ]
+    rows, about, begin = list[Row](), machine(options), time.monotonic()
+    with compilers() as pool:
+        for at, (target, case) in enumerate(todo, 1):
+            seconds = QUICK_SECONDS if options.quick else SECONDS
+            rows.append(measure(case, target, count, seconds, pool))
+            left = (time.monotonic() - begin) / at * (len(todo) - at)
+            over = number(times_over(rows[-1]))
+            print(
+                f"[{at}/{len(todo)}] {case.name} {target}: {over}, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+            if options.json:
+                write_json(options.json, Result(tuple(rows), about, ()))
+    return Result(tuple(rows), about, (flow_table(rows), *summary(rows, count)))
 
 
-def sample(nest: LayerNest, count: int) -> Iterator[sf.Dataflow]:
-    """`count` different legal dataflows, each as likely as any other; the same in every run.
-
-    Candidates are drawn first and planned then: of thousands, only the drawn ones need a plan.
-    """
-    chosen = sf.target()
-    candidates = list(dict.fromkeys(space(nest.made().nest, chosen)))
-    random.Random(SEED).shuffle(candidates)
-    for flow in candidates:
-        if count == 0:
-            return
-        try:
-            _ = nest.made(flow).plan
-        except sf.DataflowError:
-            continue
-        count -= 1
-        yield flow
-
-
-def measure(case: Case, count: int, seconds: float) -> Row:
-    """One row: the default dataflow and `count` random ones of a layer."""
-    nest = layer_nest(problem(case))
-    default = nest.made()
+def measure(case: Case, target: str, count: int, seconds: float, pool: Executor) -> Row:
+    """One row: the default dataflow and `count` others of a layer."""
+    given = subject(case, target)
+    default = given.space.made(None)
+    flows = [f for f in given.space.sample(count, SEED) if f != default.flow]
+    kernels = {DEFAULT: default, **{str(f): given.space.made(f) for f in flows}}
+    counts, why = compile_kernels(pool, kernels)
     row = Row(
-        suite="dataflows",
+        suite="choice",
         case=case.name,
         threads=1,
         ours_us=None,
-        target=default.target.name,
+        target=target,
         cpu=cpu_name(),
+        dataflows=len(flows) + 1,
+        notes={"ours": str(default.flow)},
     )
-    candidates, why = list[Candidate](), dict[str, str]()
-    flows = [default.flow, *(f for f in sample(nest, count) if f != default.flow)]
-    for flow in flows:
-        try:
-            made = nest.made(flow)
-            run = nest.run(made)
-            run.call()
-        except Exception as failure:  # a dataflow that does not compile is a remark in the row
-            why[str(flow)] = f"{type(failure).__name__}: {str(failure).partition(chr(10))[0][:200]}"
+    with pinned(1):
+        candidates = _right(given, kernels, counts, why)
+        wrong = any(reason.startswith("wrong") for reason in why.values())
+        row = replace(row, why=why, exact=False if wrong else case.dtype != "f32" or None)
+        if DEFAULT in why or len(candidates) < 2:
+            return row
+        return _timed(row, candidates, seconds)
+
+
+def _right(
+    given: Subject,
+    kernels: dict[str, sf.CompiledKernel],
+    counts: dict[str, Counts],
+    why: dict[str, str],
+) -> dict[str, Candidate]:
+    """The kernels whose result is right; the others get a reason in `why`."""
+    found = {}
+    for name, made in kernels.items():
+        if name in why:
             continue
-        if wrong := mismatch(run.output(), nest.problem, 0):
-            why[str(flow)] = f"wrong: {wrong}"
-            continue
-        candidates.append(Candidate(flow, run, cost(made.plan, made.program).cycles))
-    row = replace(row, why=why, exact=_exactness(case, why))
-    if str(default.flow) in why or len(candidates) < 2:
-        return row
-    return _timed(row, candidates, seconds)
+        call = given.bind(made)
+        if wrong := given.wrong(call):
+            why[name] = f"wrong: {wrong}"
+        else:
+            found[name] = Candidate(call, counts[name])
+    return found
 
 
-def _exactness(case: Case, why: dict[str, str]) -> bool | None:
-    if any(reason.startswith("wrong") for reason in why.values()):
-        return False
-    return case.dtype != "f32" or None
-
-
-def _timed(row: Row, candidates: Sequence[Candidate], seconds: float) -> Row:
-    """The row with its times; the first of `candidates` is the default."""
-    first = interleaved({str(i): c.run.call for i, c in enumerate(candidates)}, 0.0, rounds=3)
-    times = [first[str(i)].min_us for i in range(len(candidates))]
-    order = sorted(range(1, len(candidates)), key=lambda i: times[i])[:FINALISTS]
-    calls = {str(i): candidates[i].run.call for i in (0, *order)}
-    final = {int(i): t.min_us for i, t in interleaved(calls, seconds).items()}
-    best = min(order, key=lambda i: final[i])
+def _timed(row: Row, candidates: dict[str, Candidate], seconds: float) -> Row:
+    """The row with its times."""
+    clock, cycles = clock_loop()
+    first = interleaved({n: c.call for n, c in candidates.items()}, 0.0, rounds=3)
+    others = sorted((n for n in candidates if n != DEFAULT), key=lambda n: first[n].min_us)
+    finalists = {n: candidates[n].call for n in (DEFAULT, *others[:FINALISTS])}
+    final = interleaved({"clock": clock, **finalists}, seconds)
+    ghz = cycles / final.pop("clock").min_us / 1e3
+    best = min(others[:FINALISTS], key=lambda n: final[n].min_us)
+    times = [first[n].min_us for n in candidates]
+    default = candidates[DEFAULT].counts
+    ours, theirs = final[DEFAULT].min_us, final[best].min_us
     return replace(
         row,
-        ours_us=round(final[0], 2),
-        peers={"best": round(final[best], 2)},
-        ratio=round(final[best] / final[0], 3),
-        rank_correlation=round(rank_correlation([c.cycles for c in candidates], times), 3),
-        notes={"ours": str(candidates[0].flow), "best": str(candidates[best].flow)},
+        ours_us=round(ours, 2),
+        peers={"best": round(theirs, 2)},
+        ratio=round(theirs / ours, 3),
+        predicted_us=round(default.cycles / ghz / 1e3, 2),
+        rank_correlation=_correlation([c.counts.cycles for c in candidates.values()], times),
+        operations_correlation=_correlation(
+            [c.counts.operations for c in candidates.values()], times
+        ),
+        clock_ghz=round(ghz, 3),
+        notes={**row.notes, "best": best},
     )
 
 
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's: the correlation of the ranks, equal values sharing theirs; 0 if all are equal."""
-    ranks = []
-    for values in (a, b):
-        _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-        ranks.append((np.cumsum(counts) - (counts - 1) / 2)[place])
-    x, y = (r - r.mean() for r in ranks)
-    size = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    return float((x * y).sum()) / size if size else 0.0
+def _correlation(predicted: Sequence[float], times: Sequence[float]) -> float:
+    return round(rank_correlation(predicted, times), 3)
+
+
+def times_over(row: Row) -> float | None:
+    """The default's time over the best measured, its own included."""
+    return max(1.0, 1 / row.ratio) if row.ratio else None
 
 
 def flow_table(rows: Sequence[Row]) -> str:
-    """The rows, worst ratio first, and below them the dataflows."""
-    header = ["layer", "default us", "best us", "ratio", "rank corr.", "exact"]
+    """The rows, the worst default first, and below them the dataflows."""
+    header = [
+        *("layer", "target", "dataflows", "default us", "predicted us", "best us", "over"),
+        *("rank: cost", "operations", "exact"),
+    ]
     ordered = sorted(rows, key=lambda row: (row.ratio is None, row.ratio or 0.0))
     lines = [
         [
             row.case,
+            row.target,
+            str(row.dataflows),
             number(row.ours_us, 1),
+            number(row.predicted_us, 1),
             number(row.peers.get("best"), 1),
-            number(row.ratio),
+            number(times_over(row)),
             number(row.rank_correlation),
+            number(row.operations_correlation),
             {True: "yes", False: "NO", None: "-"}[row.exact],
         ]
         for row in ordered
     ]
     flows = [
-        f"{r.case}\n    default {r.notes['ours']}\n    best    {r.notes['best']}"
+        f"{r.case} {r.target}\n    default {r.notes['ours']}\n    best    {r.notes['best']}"
         for r in ordered
-        if r.notes
+        if "best" in r.notes
     ]
     return "\n".join((table(header, lines), *flows))
 
 
 def summary(rows: Sequence[Row], count: int) -> tuple[str, ...]:
-    """Median and worst ratio, the layers within 10 %, and every dataflow that failed."""
-    lines = [f"ratio: best of {count} random dataflows / default; above 1, the default is faster"]
-    ratios = [row.ratio for row in rows if row.ratio]
-    if ratios:
-        near = sum(ratio * WITHIN >= 1 for ratio in ratios)
-        correlations = [r.rank_correlation for r in rows if r.rank_correlation is not None]
-        lines += [
-            f"ratio: median {median(ratios):.3f}, worst {min(ratios):.3f}; within 10 % of the "
-            f"best: {near} of {len(ratios)} layers, asked all: "
-            f"{'reached' if near == len(ratios) else 'MISSED'}",
-            f"rank correlation of predicted and measured times: median {median(correlations):.2f}, "
-            f"lowest {min(correlations):.2f}",
-        ]
-    failed = [(row.case, *item) for row in rows for item in row.why.items()]
+    """For each target how far the default is from the best, and how well either model ranks."""
+    lines = [
+        f"over: the default's time over the best of all dataflows, or of {count} where there are "
+        f"more; rank: correlation (Spearman's) of the cost model's cycles, and of YFlows' memory "
+        f"operations, with the times"
+    ]
+    for target in dict.fromkeys(row.target for row in rows):
+        mine = [row for row in rows if row.target == target]
+        over = [x for row in mine if (x := times_over(row)) is not None]
+        if not over:
+            continue
+        middle, worst = median(over), max(over)
+        reached = middle <= MEDIAN_WITHIN and worst <= ALL_WITHIN
+        lines.append(
+            f"{target}: over the best: median {middle:.3f}, worst {worst:.3f} of {len(over)} "
+            f"layers; asked {MEDIAN_WITHIN} and {ALL_WITHIN}: {'reached' if reached else 'MISSED'}"
+        )
+        for what, values in (
+            ("cost model", [r.rank_correlation for r in mine]),
+            ("memory operations", [r.operations_correlation for r in mine]),
+        ):
+            known = [v for v in values if v is not None]
+            lines.append(
+                f"{target}: rank correlation, {what}: median {median(known):.2f}, "
+                f"lowest {min(known):.2f}"
+            )
+    failed = [(row.case, row.target, *item) for row in rows for item in row.why.items()]
     lines.append(f"dataflows without a right result: {len(failed)}")
-    lines += [f"    {case}: {flow}: {reason}" for case, flow, reason in failed]
+    lines += [f"    {case} {target}: {flow}: {why}" for case, target, flow, why in failed]
     return tuple(lines)
-
-
-@contextmanager
-def _no_cache() -> Iterator[None]:
-    """Thousands of kernels that nobody asks for again stay out of the user's cache."""
-    before = os.environ.get("SIMDFLOW_CACHE")
-    os.environ["SIMDFLOW_CACHE"] = "off"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SIMDFLOW_CACHE"]
-        else:
-            os.environ["SIMDFLOW_CACHE"] = before

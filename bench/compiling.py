@@ -1,16 +1,18 @@
-"""Kernels for measuring: compiled in worker processes, outside the user's cache.
+"""Kernels for measuring: compiled and counted in worker processes, outside the user's cache.
 
-Turns kernels into the same kernels with object code, and says which have none and why. Workers may
-use every core while they compile, the caller keeps to its own while it times (timing.pin), and the
-two take turns. Workers are replaced now and then: what Numba compiles is never freed.
+Turns kernels into the same kernels with object code, and counts what each program does; or says why
+there is none. Workers may use every core while they compile, the caller keeps to its own while it
+times (timing.pinned), and the two take turns. Workers are replaced now and then: what Numba
+compiles is never freed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing import get_context
 from typing import Any
@@ -22,6 +24,21 @@ from simdflow.compiler.request import Request
 from .barrier import with_barriers
 
 LIFETIME = 300  # kernels of a worker
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a program does in one call, without running it.
+
+    cycles          predicted by the cost model
+    operations      vector memory operations, as YFlows counts them
+    instructions    name -> how often
+    """
+
+    flow: str
+    cycles: float
+    operations: float
+    instructions: Mapping[str, float]
 
 
 @contextmanager
@@ -39,9 +56,9 @@ def compilers(workers: int = 0) -> Iterator[Executor]:
 
 
 def compile_kernels(
-    pool: Executor, kernels: Mapping[str, sf.CompiledKernel], barriers: Sequence[str] = ()
-) -> dict[str, str]:
-    """Compile all of `kernels`; name -> why, for those that do not compile.
+    pool: Executor, kernels: Mapping[str, sf.CompiledKernel], barriers: Collection[str] = ()
+) -> tuple[dict[str, Counts], dict[str, str]]:
+    """Compile all of `kernels`. Gives the counts of each, and why of those that have no code.
 
     barriers    names of kernels in which LLVM keeps nothing that the program does not keep
     """
@@ -50,15 +67,15 @@ def compile_kernels(
         r = kernel.request
         parts = (r.nest, r.types, r.constants, r.flow, r.target.name)
         waiting[name] = pool.submit(_built, parts, name in barriers)
-    why = {}
+    counts, why = dict[str, Counts](), dict[str, str]()
     for name, future in waiting.items():
         try:
-            record, code = future.result()
+            record, code, counts[name] = future.result()
             kernels[name].adopt(Artifact.from_record(record), code)
-        except Exception as failure:  # also a worker's death: one kernel's failure is a remark
+        except Exception as failure:  # a worker's death, too: one kernel's failure is a remark
             first = str(failure).partition("\n")[0][:200]
             why[name] = f"{type(failure).__name__}: {first}"
-    return why
+    return counts, why
 
 
 def _begin(cores: Sequence[int]) -> None:
@@ -67,18 +84,26 @@ def _begin(cores: Sequence[int]) -> None:
     os.environ["SIMDFLOW_CACHE"] = "off"
 
 
-def _built(parts: tuple[Any, ...], barriers: bool) -> tuple[dict[str, Any], bytes]:
-    """In a worker: (record of the artifact, object code)."""
+def _built(parts: tuple[Any, ...], barriers: bool) -> tuple[dict[str, Any], bytes, Counts]:
+    """In a worker: (record of the artifact, object code, counts)."""
     from simdflow.compiler.compile import Stages
+    from simdflow.compiler.cost import cost
     from simdflow.compiler.jit import compile_program
+    from simdflow.tuning.memory_operations import instructions, memory_operations
 
     nest, types, constants, flow, name = parts
     stages = Stages(Request(nest, types, constants, flow, sf.target(name)))
-    program, target = stages.program, stages.request.target
+    plan, program, target = stages.plan, stages.program, stages.request.target
+    counts = Counts(
+        str(stages.flow),
+        cost(plan, program).cycles,
+        memory_operations(plan, program),
+        instructions(plan, program),
+    )
     if barriers:
         program, target = with_barriers(program, target)
     built = compile_program(program, target)
-    return Artifact.of(stages.plan, program, stages.flow).record(), built.object
+    return Artifact.of(plan, program, stages.flow).record(), built.object, counts
 
 
 def code(kernel: sf.CompiledKernel) -> str:

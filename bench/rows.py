@@ -50,6 +50,9 @@ class Row:
     input               "bordered": the input of ours has its border before the call, as inside a
                         network; copying_us is the time from one that has to be given it
     rank_correlation    of predicted and measured times of several dataflows (Spearman's)
+    operations_correlation  the same of YFlows' count of memory operations
+    predicted_us        by the cost model, at the clock of the run
+    dataflows           how many were measured
     notes, why          for each engine: how it runs; or why it has no time
     """
 
@@ -74,6 +77,9 @@ class Row:
     input: str = ""
     copying_us: float | None = None
     rank_correlation: float | None = None
+    operations_correlation: float | None = None
+    predicted_us: float | None = None
+    dataflows: int | None = None
     notes: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
 

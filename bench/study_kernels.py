@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import simdflow as sf
+from simdflow.tuning.space import Space
 
 from .cases import Case, Run, sums_of
 from .study_variants import OWN, Variant
@@ -85,14 +86,13 @@ class Layer:
 
     def kernel(self, variant: Variant, target: str) -> sf.CompiledKernel:
         """The kernel of a variant. Its stages raise DataflowError if the variant does not fit."""
-        out = self.expected.shape
-        if self._filters_first(variant):
-            out = (out[0], out[3], out[1], out[2])
-        types = {"x": self._x_type, "w": self.w.type, "out": sf.i32[out]}
-        function = sf.kernel(self._function(variant))
-        return function.specialize(
-            **types, stride=self.case.stride, target=target, dataflow=variant.flow
-        )
+        function = sf.kernel(self._function(self._filters_first(variant)))
+        given = self._given(self._filters_first(variant))
+        return function.specialize(target=target, dataflow=variant.flow, **given)
+
+    def space(self, target: str) -> Space:
+        """The dataflows of the nest in simdflow's layout."""
+        return sf.dataflows(sf.kernel(self._function(False)), target=target, **self._given(False))
 
     def run(self, variant: Variant, made: sf.CompiledKernel) -> Run:
         """The kernel bound to an output of its own, in which no sum is right at first."""
@@ -114,14 +114,21 @@ class Layer:
             return found
         return sf.u8[self.x.shape]
 
+    def _given(self, filters_first: bool) -> dict[str, Any]:
+        out = self.expected.shape
+        if filters_first:
+            out = (out[0], out[3], out[1], out[2])
+        types = {"x": self._x_type, "w": self.w.type, "out": sf.i32[out]}
+        return {**types, "stride": self.case.stride}
+
     def _filters_first(self, variant: Variant) -> bool:
         return variant.name != OWN and self.case.op == "conv2d"
 
-    def _function(self, variant: Variant) -> Any:
+    def _function(self, filters_first: bool) -> Any:
         if self.case.op != "conv2d":
             return depthwise_sums
         bits = self.case.dtype == "bit"
-        if self._filters_first(variant):
+        if filters_first:
             return bit_sums if bits else sums
         return own_bit_sums if bits else own_sums
 

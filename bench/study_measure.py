@@ -11,13 +11,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import simdflow as sf
-from simdflow.compiler.cost import cost
 from simdflow.peaks import clock_loop
-from simdflow.tuning.memory_operations import instructions, memory_operations
 
 from . import peers
 from .cases import Case, Run, mismatch, problem
-from .compiling import code, compile_kernels
+from .compiling import Counts, code, compile_kernels
 from .layers import PEER_LSB
 from .study_kernels import Layer, layer
 from .study_variants import Variant, variants
@@ -62,7 +60,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A layer, its variants, their kernels (those that fit), and the cells so far."""
+    """A layer, its variants, their kernels, and the cells so far; a cell with a `why` is done."""
 
     layer: Layer
     variants: Mapping[str, Variant]
@@ -72,45 +70,50 @@ class Prepared:
 
 def prepare(cases: Sequence[Case], target: str, pool: Executor) -> list[Prepared]:
     """A few layers with all kernels compiled, none run."""
-    found = [_planned(case, target) for case in cases]
-    named = {f"{i} {n}": k for i, p in enumerate(found) for n, k in p.kernels.items()}
-    apart = [f"{i} {n}" for i, p in enumerate(found) for n, v in p.variants.items() if v.barriers]
-    why = compile_kernels(pool, named, apart)
-    compiled = []
-    for i, p in enumerate(found):
-        cells = dict(p.cells)
-        for name, kernel in p.kernels.items():
-            if reason := why.get(f"{i} {name}"):
-                cells[name] = replace(cells[name], why=reason)
-            else:
-                cells[name] = replace(cells[name], code=code(kernel))
-        compiled.append(replace(p, cells=cells))
-    return compiled
+    planned = []
+    for case in cases:
+        given, chosen = layer(case), variants(case, sf.target(target))
+        kernels = {v.name: given.kernel(v, target) for v in chosen}
+        planned.append((given, {v.name: v for v in chosen}, kernels))
+    named = {(i, n): k for i, (_, _, kernels) in enumerate(planned) for n, k in kernels.items()}
+    apart = [_key(i, n) for (i, n) in named if planned[i][1][n].barriers]
+    counts, why = compile_kernels(pool, {_key(*at): k for at, k in named.items()}, apart)
+    found = []
+    for i, (given, chosen, kernels) in enumerate(planned):
+        cells = {
+            n: _cell(target, given.case, v, kernels[n], counts.get(_key(i, n)), why.get(_key(i, n)))
+            for n, v in chosen.items()
+        }
+        found.append(Prepared(given, chosen, kernels, cells))
+    return found
 
 
-def _planned(case: Case, target: str) -> Prepared:
-    given = layer(case)
-    chosen = {v.name: v for v in variants(case, sf.target(target))}
-    kernels, cells = dict[str, sf.CompiledKernel](), dict[str, Cell]()
-    for name, variant in chosen.items():
-        cell = Cell(target, case, variant.anchor, variant.allocation, variant.kept)
-        kernel = given.kernel(variant, target)
-        try:
-            counts = instructions(kernel.plan, kernel.program)
-        except sf.DataflowError as refusal:
-            cells[name] = replace(cell, why=str(refusal))
-            continue
-        kernels[name] = kernel
-        cells[name] = replace(
-            cell,
-            flow=str(kernel.flow),
-            operations=memory_operations(kernel.plan, kernel.program),
-            cycles=cost(kernel.plan, kernel.program).cycles,
-            products=counts.get("dot", 0) + counts.get("dotbits", 0),
-            horizontal=counts.get("hadd", 0),
-            broadcasts=counts.get("broadcast", 0),
-        )
-    return Prepared(given, chosen, kernels, cells)
+def _key(layer: int, variant: str) -> str:
+    return f"{layer} {variant}"
+
+
+def _cell(
+    target: str,
+    case: Case,
+    variant: Variant,
+    kernel: sf.CompiledKernel,
+    counts: Counts | None,
+    why: str | None,
+) -> Cell:
+    cell = Cell(target, case, variant.anchor, variant.allocation, variant.kept)
+    if counts is None or why:
+        return replace(cell, why=why or "not compiled")
+    times = counts.instructions
+    return replace(
+        cell,
+        flow=counts.flow,
+        operations=counts.operations,
+        cycles=counts.cycles,
+        products=times.get("dot", 0) + times.get("dotbits", 0),
+        horizontal=times.get("hadd", 0),
+        broadcasts=times.get("broadcast", 0),
+        code=code(kernel),
+    )
 
 
 def measure(prepared: Prepared, seconds: float, engines: bool = False) -> list[Cell]:

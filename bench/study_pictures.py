@@ -38,7 +38,7 @@ def write_csv(path: Path, cells: Sequence[Cell]) -> None:
 
 
 def text_map(cells: Sequence[Cell]) -> str:
-    """Variants by filter size and stride: the geometric mean of time over the best, with a shade."""
+    """Variants by filter size and stride: the geometric mean of time over the best, shaded."""
     parts = []
     for (dtype, target), layers in by_layer(cells).items():
         names = _variants(cells)
@@ -69,7 +69,8 @@ def write_png(path: Path, cells: Sequence[Cell]) -> str:
         return f"no picture {path}: nothing was timed"
     names = _variants(cells)
     tallest = max(len(layers) for layers in groups.values())
-    figure = Figure((1.5 + len(groups) * (2.6 + 0.35 * len(names)), 2.5 + 0.17 * tallest))
+    figure = Figure((len(groups) * (3.0 + 0.42 * len(names)), 2.5 + 0.2 * tallest))
+    figure.set_layout_engine("constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(groups), squeeze=False)[0]
     for ax, ((dtype, target), layers) in zip(axes, groups.items(), strict=True):
@@ -78,12 +79,21 @@ def write_png(path: Path, cells: Sequence[Cell]) -> str:
             values, aspect="auto", cmap="viridis_r", norm=LogNorm(1, DARKEST), interpolation="none"
         )
         labels = [next(iter(x.values())).case.name.rpartition(" ")[0] for x in layers]
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        ax.set_yticks(range(len(layers)), labels, fontsize=5)
+        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+        ax.set_yticks(range(len(layers)), labels, fontsize=7)
         ax.set_title(f"{dtype} {target}")
-    figure.colorbar(image, ax=list(axes), label="time / best of the layer", shrink=0.5)
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+        for (i, j), value in ((at, v) for at, v in _entries(values) if not math.isnan(v)):
+            shade = "white" if value > math.sqrt(DARKEST) else "black"
+            ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=5.5, color=shade)
+    bar = figure.colorbar(image, ax=list(axes), label="time / best of the layer", shrink=0.6)
+    bar.set_ticks([1, 1.5, 2, 3, 4], labels=["1", "1.5", "2", "3", "4 and more"])
+    bar.minorticks_off()
+    figure.savefig(path, dpi=130)
     return ""
+
+
+def _entries(values: Sequence[Sequence[float]]) -> list[tuple[tuple[int, int], float]]:
+    return [((i, j), v) for i, line in enumerate(values) for j, v in enumerate(line)]
 
 
 def _variants(cells: Sequence[Cell]) -> list[str]:
