@@ -29,6 +29,7 @@ from .timing import interleaved, pinned
 SEED = 2024
 FLOWS, QUICK_FLOWS = 200, 12
 FINALISTS = 5
+POOLED = 300  # kernels of one pool of workers
 SECONDS, QUICK_SECONDS = 0.15, 0.05  # of each finalist
 MEDIAN_WITHIN, ALL_WITHIN = 1.05, 1.15  # the default's time over the best, as asked for
 DEFAULT = "default"
@@ -52,19 +53,17 @@ def run(options: Options) -> Result:
         if options.only in case.name
     ]
     rows, about, begin = list[Row](), machine(options), time.monotonic()
-    with compilers() as pool:
-        for at, (target, case) in enumerate(todo, 1):
-            seconds = QUICK_SECONDS if options.quick else SECONDS
-            rows.append(measure(case, target, count, seconds, pool))
-            left = (time.monotonic() - begin) / at * (len(todo) - at)
-            over = number(times_over(rows[-1]))
-            print(
-                f"[{at}/{len(todo)}] {case.name} {target}: {over}, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-            if options.json:
-                write_json(options.json, Result(tuple(rows), about, ()))
+    seconds, together = (QUICK_SECONDS if options.quick else SECONDS), max(1, POOLED // count)
+    for first in range(0, len(todo), together):
+        with compilers() as pool:
+            for target, case in todo[first : first + together]:
+                rows.append(measure(case, target, count, seconds, pool))
+                left = (time.monotonic() - begin) / len(rows) * (len(todo) - len(rows))
+                over = number(times_over(rows[-1]))
+                line = f"[{len(rows)}/{len(todo)}] {case.name} {target}: {over}, {left:.0f} s left"
+                print(line, file=sys.stderr, flush=True)
+                if options.json:
+                    write_json(options.json, Result(tuple(rows), about, ()))
     return Result(tuple(rows), about, (flow_table(rows), *summary(rows, count)))
 
 
@@ -202,10 +201,11 @@ def summary(rows: Sequence[Row], count: int) -> tuple[str, ...]:
             ("memory operations", [r.operations_correlation for r in mine]),
         ):
             known = [v for v in values if v is not None]
-            lines.append(
-                f"{target}: rank correlation, {what}: median {median(known):.2f}, "
-                f"lowest {min(known):.2f}"
-            )
+            if known:
+                lines.append(
+                    f"{target}: rank correlation, {what}: median {median(known):.2f}, "
+                    f"lowest {min(known):.2f}"
+                )
     failed = [(row.case, row.target, *item) for row in rows for item in row.why.items()]
     lines.append(f"dataflows without a right result: {len(failed)}")
     lines += [f"    {case} {target}: {flow}: {why}" for case, target, flow, why in failed]

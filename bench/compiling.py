@@ -2,8 +2,8 @@
 
 Turns kernels into the same kernels with object code, and counts what each program does; or says why
 there is none. Workers may use every core while they compile, the caller keeps to its own while it
-times (timing.pinned), and the two take turns. Workers are replaced now and then: what Numba
-compiles is never freed.
+times (timing.pinned), and the two take turns. A pool serves a few hundred kernels and makes place
+for the next one: what Numba compiles is never freed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from simdflow.compiler.artifact import Artifact
 from simdflow.compiler.request import Request
 
 from .barrier import with_barriers
-
-LIFETIME = 300  # kernels of a worker
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,6 @@ def compilers(workers: int = 0) -> Iterator[Executor]:
         mp_context=get_context("spawn"),
         initializer=_begin,
         initargs=(cores,),
-        max_tasks_per_child=LIFETIME,
     ) as pool:
         yield pool
 

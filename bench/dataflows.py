@@ -77,16 +77,16 @@ def chosen_targets(given: str) -> tuple[str, ...]:
 def measured(todo: Sequence[tuple[str, Case]], options: Options) -> Iterator[list[Cell]]:
     """The cells of one layer after the other: a few are compiled, then those are timed."""
     begin, done = time.monotonic(), 0
-    with compilers() as pool:
-        for target, group in itertools.groupby(todo, key=lambda x: x[0]):
-            cases = [case for _, case in group]
-            for at in range(0, len(cases), AT_ONCE):
+    for target, group in itertools.groupby(todo, key=lambda x: x[0]):
+        cases = [case for _, case in group]
+        for at in range(0, len(cases), AT_ONCE):
+            with compilers() as pool:
                 ready = prepare(cases[at : at + AT_ONCE], target, pool)
-                for prepared in ready:
-                    with pinned(1):
-                        yield measure(prepared, 0.0, _with_engines(prepared, target, options))
-                    done += 1
-                    _progress(prepared, target, done, len(todo), time.monotonic() - begin)
+            for prepared in ready:
+                with pinned(1):
+                    yield measure(prepared, 0.0, _with_engines(prepared, target, options))
+                done += 1
+                _progress(prepared, target, done, len(todo), time.monotonic() - begin)
 
 
 def _with_engines(prepared: Prepared, target: str, options: Options) -> bool:

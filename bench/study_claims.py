@@ -136,7 +136,7 @@ def _optimised(other: str) -> Callable[[Sequence[Layer]], str]:
 
 
 def _best_gain(slow: Callable[[Layer], Cell | None]) -> Callable[[Sequence[Layer]], str]:
-    """The largest ratio over the layer's quickest variant, whoever's, and its layer."""
+    """The largest ratio over a layer's quickest dataflow, ours included, and its layer."""
 
     def text(layers: Sequence[Layer]) -> str:
         found = []
@@ -144,7 +144,7 @@ def _best_gain(slow: Callable[[Layer], Cell | None]) -> Callable[[Sequence[Layer
             a, best = (
                 slow(layer),
                 min(
-                    (c for c in layer.values() if c.allocation not in ENGINES),
+                    (c for c in layer.values() if c.allocation not in (LEFT, *ENGINES)),
                     key=lambda c: c.us or 0.0,
                     default=None,
                 ),

@@ -22,7 +22,7 @@ from .study_variants import Variant, variants
 from .timing import interleaved
 
 ENGINES = tuple(peers.PACKAGES)
-AT_ONCE = 4  # layers compiled together, so that all workers have something to do until the end
+AT_ONCE = 8  # layers compiled together: 88 kernels are worth the start of the workers, a second
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,20 @@ def prepare(cases: Sequence[Case], target: str, pool: Executor) -> list[Prepared
     """A few layers with all kernels compiled, none run."""
     planned = []
     for case in cases:
-        given, chosen = layer(case), variants(case, sf.target(target))
-        kernels = {v.name: given.kernel(v, target) for v in chosen}
-        planned.append((given, {v.name: v for v in chosen}, kernels))
-    named = {(i, n): k for i, (_, _, kernels) in enumerate(planned) for n, k in kernels.items()}
-    apart = [_key(i, n) for (i, n) in named if planned[i][1][n].barriers]
+        given = layer(case)
+        chosen = {v.name: v for v in variants(case, sf.target(target))}
+        kernels = {n: given.kernel(v, target) for n, v in chosen.items()}
+        planned.append(Prepared(given, chosen, kernels, {}))
+    named = {(i, n): k for i, p in enumerate(planned) for n, k in p.kernels.items()}
+    apart = [_key(i, n) for i, n in named if planned[i].variants[n].barriers]
     counts, why = compile_kernels(pool, {_key(*at): k for at, k in named.items()}, apart)
     found = []
-    for i, (given, chosen, kernels) in enumerate(planned):
+    for i, p in enumerate(planned):
         cells = {
-            n: _cell(target, given.case, v, kernels[n], counts.get(_key(i, n)), why.get(_key(i, n)))
-            for n, v in chosen.items()
+            n: _cell(p, n, target, counts.get(_key(i, n)), why.get(_key(i, n), ""))
+            for n in p.variants
         }
-        found.append(Prepared(given, chosen, kernels, cells))
+        found.append(replace(p, cells=cells))
     return found
 
 
@@ -92,17 +93,11 @@ def _key(layer: int, variant: str) -> str:
     return f"{layer} {variant}"
 
 
-def _cell(
-    target: str,
-    case: Case,
-    variant: Variant,
-    kernel: sf.CompiledKernel,
-    counts: Counts | None,
-    why: str | None,
-) -> Cell:
-    cell = Cell(target, case, variant.anchor, variant.allocation, variant.kept)
+def _cell(p: Prepared, name: str, target: str, counts: Counts | None, why: str) -> Cell:
+    variant = p.variants[name]
+    cell = Cell(target, p.layer.case, variant.anchor, variant.allocation, variant.kept)
     if counts is None or why:
-        return replace(cell, why=why or "not compiled")
+        return replace(cell, why=why)
     times = counts.instructions
     return replace(
         cell,
@@ -112,7 +107,7 @@ def _cell(
         products=times.get("dot", 0) + times.get("dotbits", 0),
         horizontal=times.get("hadd", 0),
         broadcasts=times.get("broadcast", 0),
-        code=code(kernel),
+        code=code(p.kernels[name]),
     )
 
 

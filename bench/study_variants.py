@@ -114,10 +114,10 @@ class _Shape:
         columns = max(self.case.k - self.case.stride, 1)
         if inputs and self.weights <= LONGEST:
             unroll["ow"] = columns
-        registers = {
-            "w": weights + (weights < self.weights),  # and one for what is not kept
-            "x": inputs + 1,
-        }
+        registers = {"x": inputs + 1}  # one more than is kept, for what is not
+        if weights:
+            registers["w"] = min(weights + 1, self.weights)
+            weights = self.weights if registers["w"] == self.weights else weights
         flow = self._flow("out", ("kh", "kw"), unroll, registers)
         return Variant("OS", allocation, (weights, inputs, 0), flow)
 

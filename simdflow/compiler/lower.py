@@ -185,7 +185,8 @@ def _parallel(plan: RegisterPlan) -> tuple[str, int, int]:
     wanted = [x for x in free if plan.flow.parallel in ("", x.axis)]
     if not wanted:
         return "", 1, 1
-    best = max(wanted, key=lambda x: min(-(-extents[x.axis] // x.step), EVEN))
+    # Threads' ranges end anywhere, so that the steps of a cut axis are not taken several at a time.
+    best = max(wanted, key=lambda x: (x.repeat == 1, min(-(-extents[x.axis] // x.step), EVEN)))
     return best.axis, extents[best.axis], best.step
 
 
@@ -247,7 +248,6 @@ def _walk(
             tile = Tile(plan, moved, _all(plan, mine))
             slide(w, tile, reduction_points(tile), var, first, size, load_side)
         carried = dict(w.carried)
-        # The ranges of threads end anywhere: what they cut is not repeated.
         repeat = 1 if axis == parallel else level.repeat
         for begin, end, steps in passes(first, stop, size, repeat):
             with w.loop(var, begin, end, steps * size, axis == parallel, end - steps * size):
