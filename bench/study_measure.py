@@ -132,7 +132,7 @@ def measure(prepared: Prepared, seconds: float, engines: bool = False) -> list[C
         cells |= {n: Cell(target, case, "", n, why=refused.get(n, "")) for n in ENGINES}
     clock, cycles = clock_loop()
     calls = {"clock": clock, **{n: r.call for n, r in runs.items()}}
-    timed = interleaved(calls, seconds, rounds=3)
+    timed = interleaved(calls, seconds)
     ghz = cycles / timed.pop("clock").min_us / 1e3
     for name, timing in timed.items():
         cells[name] = replace(cells[name], us=round(timing.min_us, 3), clock_ghz=round(ghz, 3))
