@@ -153,14 +153,14 @@ def problem(case: Case, seed: int = 0) -> Problem:
         x, w = (
             rng.integers(0, 2, s, np.int8) * np.int8(2) - np.int8(1) for s in (x_shape, w_shape)
         )
-        sums = _sums(case, x, w, border=1)
+        sums = sums_of(case, x, w, border=1)
         return Problem(case, x, w, np.zeros(case.oc, np.int32), sums.astype(np.int32))
     if case.dtype == "f32":
         x = rng.standard_normal(x_shape, np.float32)
         w = rng.standard_normal(w_shape, np.float32) * np.float32(1 / np.sqrt(case.reduction))
         bias = rng.standard_normal(case.oc, np.float32)
-        sums = _sums(case, x, w) + bias
-        terms = _sums(case, np.abs(x), np.abs(w)) + np.abs(bias)
+        sums = sums_of(case, x, w) + bias
+        terms = sums_of(case, np.abs(x), np.abs(w)) + np.abs(bias)
         tolerance = (case.reduction + 1) * float(np.finfo(np.float32).eps) * terms
         return Problem(case, x, w, bias, np.maximum(sums, 0) if case.relu else sums, tolerance)
     x = rng.integers(0, 256, x_shape, np.uint8)
@@ -170,7 +170,7 @@ def problem(case: Case, seed: int = 0) -> Problem:
     # The inputs are positive: the bias takes the mean away, else whole channels would be clipped.
     mean = 127.5 * w.reshape(-1, case.oc).sum(0, dtype=np.int64)
     bias = (-mean + rng.integers(-500, 501, case.oc)).astype(np.int32)
-    sums = (_sums(case, x, w) + bias).astype(np.int64)
+    sums = (sums_of(case, x, w) + bias).astype(np.int64)
     y_scale = float(np.float32(4 * (sums * (x_scale * w_scale.astype(np.float64))).std() / 255))
     y_zero = 0 if case.relu else INT8_ZERO
     found = Problem(case, x, w, bias, sums, None, x_scale, w_scale, y_scale, y_zero)
@@ -179,7 +179,7 @@ def problem(case: Case, seed: int = 0) -> Problem:
     return Problem(case, x, w, bias, expected, None, x_scale, w_scale, y_scale, y_zero)
 
 
-def _sums(case: Case, x: np.ndarray, w: np.ndarray, border: int = 0) -> np.ndarray:
+def sums_of(case: Case, x: np.ndarray, w: np.ndarray, border: int = 0) -> np.ndarray:
     """out[n,oh,ow,oc] = sum over kh, kw, ic of x * w in float64: one product of matrices a tap."""
     if case.op == "dense":
         # By rows, so that the float64 copy of a large weight matrix stays small.

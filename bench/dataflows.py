@@ -1,203 +1,122 @@
-"""Suite "dataflows": the default dataflow of a layer against random legal ones of its design space.
+"""Suite "dataflows": the YFlows study on this CPU.
 
-Every result is checked before anything is timed, then all take turns in one process; it shows what
-the cost model is worth: how far its choice is from the best, and how well it predicts the order.
+Every anchor with and without auxiliary registers, on the paper's layers, in int8 and binary, for
+the targets avx512 and avx2; each variant exact. Prints the paper's claims beside what was measured,
+and why those that fail do; `--csv` and `--png` keep the numbers and a heat map.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from statistics import median
-
-import numpy as np
 
 import simdflow as sf
-from simdflow.compiler.cost import cost
+from simdflow.peaks import peaks
 
-from .cases import Case, Run, mismatch, problem
-from .nests import LayerNest, layer_nest
-from .networks import mobilenet_v1, resnet50
-from .rows import Options, Result, Row, cpu_name, machine, number, table
-from .timing import interleaved, pin
+from .cases import Case
+from .compiling import compilers
+from .rows import Options, Result, Row, cpu_name, machine, write_json
+from .study_claims import by_layer, claims, fastest
+from .study_layers import layers
+from .study_measure import AT_ONCE, ENGINES, Cell, Prepared, measure, prepare
+from .study_pictures import text_map, write_csv, write_png
+from .study_reasons import by_itself, reasons, same_code
+from .study_variants import INEXPRESSIBLE, OWN
+from .timing import pinned
 
-SEED = 2024
-FLOWS, QUICK_FLOWS = 50, 12
-FINALISTS = 5  # the best of a first round are timed against the default for longer
-LEAST_MACS = 10e6  # of a convolution; depthwise and dense layers are all in
-WITHIN = 1.10
-QUICK = frozenset(
-    {
-        "resnet50 conv3x3 14x14x256-256 int8",
-        "resnet50 conv1x1 56x56x64-256 int8",
-        "mobilenet dw3x3 112x112x32-32 int8",
-        "resnet50 dense 2048-1000 int8",
-        "resnet50 conv3x3 56x56x64-64 f32",
-        "mobilenet dw3x3 14x14x512-512 f32",
-    }
-)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A dataflow that gives the right result: how to run it and what the cost model says."""
-
-    flow: sf.Dataflow
-    run: Run
-    cycles: float
-
-
-def layers(quick: bool) -> list[Case]:
-    """The layers of ResNet-50 and MobileNetV1 in int8 and f32, each shape once."""
-    distinct: dict[tuple[object, ...], Case] = {}
-    for case in (*resnet50(), *mobilenet_v1()):
-        if case.op != "conv2d" or case.macs > LEAST_MACS:
-            shape = (case.op, case.h, case.w, case.ic, case.oc, case.k, case.stride)
-            distinct.setdefault(shape, case)
-    found = [replace(case, dtype=dtype) for dtype in ("int8", "f32") for case in distinct.values()]
-    return [case for case in found if case.name in QUICK] if quick else found
+TARGETS = ("avx512", "avx2")
 
 
 def run(options: Options) -> Result:
-    """Measure the suite; progress goes to standard error."""
-    pin(1)
-    count = QUICK_FLOWS if options.quick else FLOWS
-    cases = [case for case in layers(options.quick) if options.only in case.name]
-    rows = []
-    with _no_cache():
-        for at, case in enumerate(cases, 1):
-            print(f"[{at}/{len(cases)}] {case.name}", file=sys.stderr, flush=True)
-            rows.append(measure(case, count, 0.05 if options.quick else 0.15))
-    return Result(tuple(rows), machine(options), (flow_table(rows), *summary(rows, count)))
+    """Measure the suite; progress goes to standard error, rows into --json as they come."""
+    targets = chosen_targets(options.target)
+    todo = [
+        (target, case)
+        for target in targets
+        for case in layers(sf.target(target), options.quick)
+        if options.only in case.name
+    ]
+    limits = {target: peaks(target) for target in targets}
+    about = {**machine(options), "targets": list(targets)}
+    cells, rows = list[Cell](), list[Row]()
+    for mine in measured(todo, options):
+        cells += mine
+        rows.append(row(mine))
+        if options.json:
+            write_json(options.json, Result(tuple(rows), about, ()))
+    text = [claims(cells), "", *reasons(cells, limits), *by_itself(cells), *same_code(cells), ""]
+    text += ["what the paper has and a Dataflow cannot say:", *(f"- {x}" for x in INEXPRESSIBLE)]
+    text += ["", "time over the best of the layer, geometric means:", text_map(cells)]
+    if options.csv:
+        write_csv(options.csv, cells)
+    if options.png and (why := write_png(options.png, cells)):
+        text.append(why)
+    failed = [f"    {c.case.name} {c.target}, {c.name}: {c.why}" for c in cells if c.why]
+    text += ["", f"variants without a time: {len(failed)}", *failed]
+    return Result(tuple(rows), about, tuple(text))
 
 
-def sample(nest: LayerNest, count: int) -> tuple[sf.Dataflow, ...]:
-    """`count` different legal dataflows, the same in every run: see `Space.sample`."""
-    return sf.dataflows(nest.kernel, **nest.given).sample(count, SEED)
+def chosen_targets(given: str) -> tuple[str, ...]:
+    """The targets to measure: the one that was given, else those of the study this CPU has.
 
-
-def measure(case: Case, count: int, seconds: float) -> Row:
-    """One row: the default dataflow and `count` random ones of a layer."""
-    nest = layer_nest(problem(case))
-    default = nest.made()
-    row = Row(
-        suite="dataflows",
-        case=case.name,
-        threads=1,
-        ours_us=None,
-        target=default.target.name,
-        cpu=cpu_name(),
-    )
-    candidates, why = list[Candidate](), dict[str, str]()
-    flows = [default.flow, *(f for f in sample(nest, count) if f != default.flow)]
-    for flow in flows:
+    Raises SimdflowError for a target that it lacks.
+    """
+    if given:
+        return (sf.target(given).name,)
+    found = []
+    for name in TARGETS:
         try:
-            made = nest.made(flow)
-            run = nest.run(made)
-            run.call()
-        except Exception as failure:  # a dataflow that does not compile is a remark in the row
-            why[str(flow)] = f"{type(failure).__name__}: {str(failure).partition(chr(10))[0][:200]}"
+            found.append(sf.target(name).name)
+        except sf.SimdflowError:
             continue
-        if wrong := mismatch(run.output(), nest.problem, 0):
-            why[str(flow)] = f"wrong: {wrong}"
-            continue
-        candidates.append(Candidate(flow, run, cost(made.plan, made.program).cycles))
-    row = replace(row, why=why, exact=_exactness(case, why))
-    if str(default.flow) in why or len(candidates) < 2:
-        return row
-    return _timed(row, candidates, seconds)
+    return tuple(found) or (sf.target().name,)
 
 
-def _exactness(case: Case, why: dict[str, str]) -> bool | None:
-    if any(reason.startswith("wrong") for reason in why.values()):
-        return False
-    return case.dtype != "f32" or None
+def measured(todo: Sequence[tuple[str, Case]], options: Options) -> Iterator[list[Cell]]:
+    """The cells of one layer after the other: a few are compiled, then those are timed."""
+    begin, done = time.monotonic(), 0
+    for target, group in itertools.groupby(todo, key=lambda x: x[0]):
+        cases = [case for _, case in group]
+        for at in range(0, len(cases), AT_ONCE):
+            with compilers() as pool:
+                ready = prepare(cases[at : at + AT_ONCE], target, pool)
+            for prepared in ready:
+                with pinned(1):
+                    yield measure(prepared, 0.0, _with_engines(prepared, target, options))
+                done += 1
+                _progress(prepared, target, done, len(todo), time.monotonic() - begin)
 
 
-def _timed(row: Row, candidates: Sequence[Candidate], seconds: float) -> Row:
-    """The row with its times; the first of `candidates` is the default."""
-    first = interleaved({str(i): c.run.call for i, c in enumerate(candidates)}, 0.0, rounds=3)
-    times = [first[str(i)].min_us for i in range(len(candidates))]
-    order = sorted(range(1, len(candidates)), key=lambda i: times[i])[:FINALISTS]
-    calls = {str(i): candidates[i].run.call for i in (0, *order)}
-    final = {int(i): t.min_us for i, t in interleaved(calls, seconds).items()}
-    best = min(order, key=lambda i: final[i])
-    return replace(
-        row,
-        ours_us=round(final[0], 2),
-        peers={"best": round(final[best], 2)},
-        ratio=round(final[best] / final[0], 3),
-        rank_correlation=round(rank_correlation([c.cycles for c in candidates], times), 3),
-        notes={"ours": str(candidates[0].flow), "best": str(candidates[best].flow)},
+def _with_engines(prepared: Prepared, target: str, options: Options) -> bool:
+    """Engines choose their instructions by themselves: they stand beside the widest target."""
+    case = prepared.layer.case
+    return options.peers and case.dtype == "int8" and target == sf.target().name
+
+
+def _progress(prepared: Prepared, target: str, done: int, total: int, seconds: float) -> None:
+    left = seconds / done * (total - done)
+    line = f"[{done}/{total}] {prepared.layer.case.name} {target}, {left:.0f} s left"
+    print(line, file=sys.stderr, flush=True)
+
+
+def row(cells: Sequence[Cell]) -> Row:
+    """One layer on one target: simdflow's default as ours, the paper's variants as peers."""
+    layer = next(iter(by_layer(cells).values()))[0] if any(c.us for c in cells) else {}
+    own, best = layer.get(OWN), fastest(layer)
+    wrong = any(c.why.startswith("wrong") for c in cells if c.allocation not in ENGINES)
+    return Row(
+        suite="dataflows",
+        case=cells[0].case.name,
+        threads=1,
+        ours_us=own.us if own else None,
+        peers={name: c.us for name, c in layer.items() if name != OWN and c.us},
+        ratio=round(best.us / own.us, 3) if best and own and best.us and own.us else None,
+        exact=not wrong,
+        target=cells[0].target,
+        cpu=cpu_name(),
+        clock_ghz=next((c.clock_ghz for c in layer.values()), None),
+        notes={c.name: c.flow for c in cells if c.flow},
+        why={c.name: c.why for c in cells if c.why},
     )
-
-
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's: the correlation of the ranks, equal values sharing theirs; 0 if all are equal."""
-    ranks = []
-    for values in (a, b):
-        _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-        ranks.append((np.cumsum(counts) - (counts - 1) / 2)[place])
-    x, y = (r - r.mean() for r in ranks)
-    size = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    return float((x * y).sum()) / size if size else 0.0
-
-
-def flow_table(rows: Sequence[Row]) -> str:
-    """The rows, worst ratio first, and below them the dataflows."""
-    header = ["layer", "default us", "best us", "ratio", "rank corr.", "exact"]
-    ordered = sorted(rows, key=lambda row: (row.ratio is None, row.ratio or 0.0))
-    lines = [
-        [
-            row.case,
-            number(row.ours_us, 1),
-            number(row.peers.get("best"), 1),
-            number(row.ratio),
-            number(row.rank_correlation),
-            {True: "yes", False: "NO", None: "-"}[row.exact],
-        ]
-        for row in ordered
-    ]
-    flows = [
-        f"{r.case}\n    default {r.notes['ours']}\n    best    {r.notes['best']}"
-        for r in ordered
-        if r.notes
-    ]
-    return "\n".join((table(header, lines), *flows))
-
-
-def summary(rows: Sequence[Row], count: int) -> tuple[str, ...]:
-    """Median and worst ratio, the layers within 10 %, and every dataflow that failed."""
-    lines = [f"ratio: best of {count} random dataflows / default; above 1, the default is faster"]
-    ratios = [row.ratio for row in rows if row.ratio]
-    if ratios:
-        near = sum(ratio * WITHIN >= 1 for ratio in ratios)
-        correlations = [r.rank_correlation for r in rows if r.rank_correlation is not None]
-        lines += [
-            f"ratio: median {median(ratios):.3f}, worst {min(ratios):.3f}; within 10 % of the "
-            f"best: {near} of {len(ratios)} layers, asked all: "
-            f"{'reached' if near == len(ratios) else 'MISSED'}",
-            f"rank correlation of predicted and measured times: median {median(correlations):.2f}, "
-            f"lowest {min(correlations):.2f}",
-        ]
-    failed = [(row.case, *item) for row in rows for item in row.why.items()]
-    lines.append(f"dataflows without a right result: {len(failed)}")
-    lines += [f"    {case}: {flow}: {reason}" for case, flow, reason in failed]
-    return tuple(lines)
-
-
-@contextmanager
-def _no_cache() -> Iterator[None]:
-    """Thousands of kernels that nobody asks for again stay out of the user's cache."""
-    before = os.environ.get("SIMDFLOW_CACHE")
-    os.environ["SIMDFLOW_CACHE"] = "off"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SIMDFLOW_CACHE"]
-        else:
-            os.environ["SIMDFLOW_CACHE"] = before

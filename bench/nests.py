@@ -16,6 +16,7 @@ import simdflow as sf
 from simdflow.ops.convolution import promised
 from simdflow.ops.op import described
 from simdflow.ops.products import finishing
+from simdflow.tuning.space import Space
 
 from .cases import Problem, Run
 from .ours import bordered, quantizations
@@ -40,6 +41,10 @@ class LayerNest:
     def given(self) -> dict[str, Any]:
         """The arguments of `specialize` and `sf.dataflows`."""
         return {**self.types, **self.constants}
+
+    def space(self, target: str) -> Space:
+        """The dataflows of the kernel."""
+        return sf.dataflows(self.kernel, target=target, **self.given)
 
     def made(self, flow: sf.Dataflow | None = None) -> sf.CompiledKernel:
         """The kernel with that dataflow, or with the default one.

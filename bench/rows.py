@@ -16,12 +16,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Options:
-    """`quick`: a few cases, under a minute; `only`: a part of the names of the cases to run."""
+    """What a run is asked for.
+
+    quick       a few cases, under a minute
+    only        a part of the names of the cases to run
+    target      the target to compile for; "": what the suite takes by itself
+    json        where rows go as soon as they are there, in suites that take long
+    csv, png    where the numbers and the heat map of "dataflows" go
+    """
 
     quick: bool = False
     peers: bool = False
     threads: int = 1
     only: str = ""
+    target: str = ""
+    json: Path | None = None
+    csv: Path | None = None
+    png: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,9 @@ class Row:
     input               "bordered": the input of ours has its border before the call, as inside a
                         network; copying_us is the time from one that has to be given it
     rank_correlation    of predicted and measured times of several dataflows (Spearman's)
+    operations_correlation  the same of YFlows' count of memory operations
+    predicted_us        by the cost model, at the clock of the run
+    dataflows           how many were measured
     notes, why          for each engine: how it runs; or why it has no time
     """
 
@@ -63,6 +77,9 @@ class Row:
     input: str = ""
     copying_us: float | None = None
     rank_correlation: float | None = None
+    operations_correlation: float | None = None
+    predicted_us: float | None = None
+    dataflows: int | None = None
     notes: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -32,6 +33,18 @@ def pin(threads: int) -> None:
     """Keep this process on its last `threads` cores: the first ones get the interrupts."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """`pin` for as long as something is timed: compiling before and after has all cores."""
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    pin(threads)
+    try:
+        yield
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)
 
 
 def interleaved(

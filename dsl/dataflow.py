@@ -27,7 +27,8 @@ class Dataflow:
     width       vector width in bits; 0 is the target's widest
     group       the reduction axis of which one instruction sums several elements per lane; '' for
                 one at a time
-    unroll      axis -> how many steps of its loop the body repeats
+    unroll      axis -> how many steps of its loop the body repeats; for an axis of the output,
+                whole tiles, between which the registers of a window only change names
     order       loop order, outermost first; () follows from the anchor
     parallel    the axis that is cut into ranges for threads; '' is the outermost one that can be
 

@@ -191,7 +191,8 @@ def _parallel(plan: RegisterPlan) -> tuple[str, int, int]:
     wanted = [x for x in free if plan.flow.parallel in ("", x.axis)]
     if not wanted:
         return "", 1, 1
-    best = max(wanted, key=lambda x: min(-(-extents[x.axis] // x.step), EVEN))
+    # Threads' ranges end anywhere, so that the steps of a cut axis are not taken several at a time.
+    best = max(wanted, key=lambda x: (x.repeat == 1, min(-(-extents[x.axis] // x.step), EVEN)))
     return best.axis, extents[best.axis], best.step
 
 
