@@ -101,9 +101,7 @@ def _timed_report(compiled: CompiledKernel) -> str:
         before = clock()
         run()
         best = min(best, clock() - before)
-    measured = peaks(compiled.target)
-    rates = {"f": measured.f32_gmac, "b": measured.bit_gop / 2}
     first = next(kind for name, kind in types.items() if name != out)
-    rate = rates.get(first.scalar.kind, measured.i8_gmac)
+    rate = peaks(compiled.target).gmac(first.scalar)
     products = compiled.plan.dot is not None
     return compiled.report(best / 1e9, rate * 1e9 if products else None)
