@@ -1,8 +1,8 @@
-"""The command line: `simdflow run | info | inspect | cache` as plain text on standard output.
+"""The command line: `simdflow run | explore | info | inspect | cache`, plain text in and out.
 
-Each command is a file: `add` gives it a parser, whose action turns arguments into calls of the other
-rooms and their results into tables; it computes and compiles nothing itself. Exit codes: 0, 1 for
-what a user can put right (one message on standard error, no traceback), 2 for wrong usage.
+Each command is a file: `add` gives it a parser, whose action turns arguments into calls of the
+other rooms and their results into tables; it computes and compiles nothing itself. Exit codes: 0, 1
+for what a user can put right (one message on standard error, no traceback), 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from ..dsl.errors import SimdflowError
-from . import cache, info, inspect, run
+from . import cache, explore, info, inspect, run
 
-COMMANDS = (run, info, inspect, cache)
+COMMANDS = (run, explore, info, inspect, cache)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -76,7 +76,7 @@ def _timed_report(compiled: CompiledKernel) -> str:
     """The report with the time of a call on random operands, beside the peak measured now."""
     import numpy as np
 
-    from ..operands import Bits, PackedOperand, pack, pack_bits
+    from ..operands import pack, pack_bits
     from ..peaks import peaks
 
     rng = np.random.default_rng(0)

@@ -83,15 +83,20 @@ def kernel_of(place: str, name: str) -> Kernel:
 
 def operands(words: Sequence[str]) -> dict[str, OperandType]:
     """`--x u8[1,58,58,64] --w=i8[...]` to operand types."""
+    return {name: parse_type(name, text) for name, text in pairs(words).items()}
+
+
+def pairs(words: Sequence[str]) -> dict[str, str]:
+    """`--x TEXT --w=TEXT` to texts by name. Raises OperandError for words without a name."""
     words = [part for word in words for part in word.split("=", 1)]
-    found: dict[str, OperandType] = {}
+    found: dict[str, str] = {}
     for flag, text in zip(words[::2], [*words[1::2], ""], strict=False):
         if not flag.startswith("--"):
             raise OperandError(
                 f"arguments: argument={flag!r} is not an operand; `--x u8[1,58,58,64]` gives one. "
                 "Write --NAME TYPE"
             )
-        found[flag[2:]] = parse_type(flag[2:], text)
+        found[flag[2:]] = text
     return found
 
 
@@ -145,6 +150,6 @@ def parse_dataflow(text: str) -> Dataflow:
             raise
         names = ", ".join(f.name for f in fields(Dataflow))
         raise DataflowError(
-            f"arguments: dataflow={text!r} cannot be read ({error}); allowed are {names} with plain "
-            "values. Write e.g. anchor='out', tile={'ow': 6}"
+            f"arguments: dataflow={text!r} cannot be read ({error}); allowed are {names} with "
+            "plain values. Write e.g. anchor='out', tile={'ow': 6}"
         ) from error

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 REGISTER = re.compile(r"%[xyz]mm(\d+)")
 MOVES = re.compile(r"v?(mov|p?broadcast|pmov|insert|extract|gather|lddqu|maskmov)")
+COPIES = re.compile(r"v?mov([au]p|dq|d$|q$|[sd]ldup)")
 # Instructions that only read their last operand: they set flags or a mask.
 COMPARES = re.compile(r"v?(u?comis|ptest|test)")
 
 
 def kind(line: str) -> str:
-    """What a line is: load, store, arithmetic, arithmetic-load (with an operand in memory), scalar,
-    jump, or text (labels and directives).
+    """What a line is: load, store, arithmetic, arithmetic-load (with an operand in memory), move
+    (between registers), scalar, jump, or text (labels and directives).
     """
     code = line.split("#")[0].strip()
     if not line[:1].isspace() or not code or code[0] in ".#":
@@ -34,7 +35,7 @@ def kind(line: str) -> str:
         return "store"
     if any(memory):
         return "load" if MOVES.match(name) else "arithmetic-load"
-    return "arithmetic"
+    return "move" if COPIES.match(name) else "arithmetic"
 
 
 def roles(loop: Sequence[str]) -> dict[int, str]:

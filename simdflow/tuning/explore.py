@@ -14,17 +14,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from ..compiled import CompiledKernel
 from ..compiler.cost import Cost, cost
 from ..compiler.lower import lower
 from ..compiler.plan import RegisterPlan
 from ..dsl.dataflow import Dataflow
+from ..dsl.errors import OperandError
 from ..peaks import Peaks, peaks
 from .measure import Measurement, measure
+from .memory_operations import memory_operations
 from .space import Space
-from .verdict import Parts, parts, rank_correlation, short, verdict
+from .verdict import Parts, parts, rank_correlation, verdict
 
 PREDICTED = 400  # dataflows that are lowered and counted, about 30 ms each
 MEASURED = 200  # dataflows that are measured at most
@@ -38,14 +39,14 @@ class Variant:
     """A dataflow of the space: what was predicted, and what was measured if it was.
 
     cost         the cost model's prediction
-    operations   vector memory operations by YFlows' heuristic; None where it has none
+    operations   vector memory operations of a call, by YFlows' heuristic
     us           predicted microseconds: the cycles at the measured clock
     """
 
     flow: Dataflow
     plan: RegisterPlan
     cost: Cost
-    operations: float | None
+    operations: float
     us: float
     measurement: Measurement | None = None
 
@@ -85,6 +86,7 @@ class Exploration:
     """A space, ranked: measured dataflows by their times, then the others by predicted cycles, then
     those that were tried and have no time.
 
+    name         what the layer is called
     default      the dataflow that the kernel has when none is given
     count        legal dataflows in the space; `variants` are a stratified sample of them, or all
     refusals     why candidates are not legal -> how many
@@ -92,6 +94,7 @@ class Exploration:
                  there is no product
     """
 
+    name: str
     space: Space
     variants: tuple[Variant, ...]
     default: Dataflow | None
@@ -99,11 +102,6 @@ class Exploration:
     refusals: Mapping[str, int]
     peaks: Peaks
     gmac: float | None
-
-    @property
-    def kernel(self) -> str:
-        """The kernel's name."""
-        return self.space.nest.name
 
     @property
     def measured(self) -> tuple[Variant, ...]:
@@ -121,11 +119,10 @@ class Exploration:
         measured = self.measured
         return verdict(measured or self.variants, bool(measured))
 
-    def correlation(self, predicted: Callable[[Variant], float | None]) -> float | None:
+    def correlation(self, predicted: Callable[[Variant], float]) -> float | None:
         """Spearman's rank correlation of a prediction with the measured times."""
-        pairs = [(predicted(v), v.measured_us) for v in self.measured]
-        known = [(p, us) for p, us in pairs if p is not None and us is not None]
-        return rank_correlation([p for p, _ in known], [us for _, us in known])
+        measured = self.measured
+        return rank_correlation([predicted(v) for v in measured], [v.time_us for v in measured])
 
     def share(self, v: Variant) -> float | None:
         """Fraction of the measured peak that a measured variant reaches."""
@@ -170,22 +167,21 @@ def explore(
     budget: float = 60.0,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    name: str = "",
 ) -> Exploration:
     """Predict the dataflows of a space, measure those that a budget of seconds allows, rank them.
 
     All are predicted, up to PREDICTED; beyond, a stratified sample. The best predicted ones are
     measured first, then by turns the next best and one from each (anchor, lanes, auxiliary), so
     that predicted against measured says something of the whole space. A budget of 0 measures
-    nothing. Ctrl-C keeps what was measured.
+    nothing. Ctrl-C keeps what was measured. `name` is what to call the layer, if not as its kernel.
 
     Raises OperandError for a negative budget, and what `measure` raises.
     """
-    from ..dsl.errors import OperandError
-
     if not 0 <= budget < float("inf"):
         raise OperandError(
-            f"explore: budget={budget!r} is not a number of seconds; 0 (predict only) and more are. "
-            "Give such a number."
+            f"explore: budget={budget!r} is not a number of seconds; 0 (predict only) and more "
+            "are. Give such a number."
         )
     end = time.monotonic() + budget
     tell = progress or (lambda what, done, total: None)
@@ -202,7 +198,14 @@ def explore(
     variants = [replace(v, measurement=found.get(v.flow)) for v in predicted]
     variants.sort(key=lambda v: (_class(v), v.time_us))
     return Exploration(
-        space, tuple(variants), default, count, refusals, limits, _gmac(variants, limits)
+        name or space.nest.name,
+        space,
+        tuple(variants),
+        default,
+        count,
+        refusals,
+        limits,
+        _gmac(variants, limits),
     )
 
 
@@ -230,16 +233,8 @@ def _predicted(space: Space, flow: Dataflow, ghz: float) -> Variant:
     decided = space.plan(flow)
     program = lower(decided, "candidate")
     found = cost(decided, program)
-    return Variant(flow, decided, found, _operations(decided, program), found.cycles / ghz / 1e3)
-
-
-def _operations(decided: RegisterPlan, program: Any) -> float | None:
-    """YFlows' count; None for what is no product, which the heuristic does not speak of."""
-    if decided.dot is None:
-        return None
-    from .memory_operations import memory_operations
-
-    return memory_operations(decided, program)
+    operations = memory_operations(decided, program)
+    return Variant(flow, decided, found, operations, found.cycles / ghz / 1e3)
 
 
 def _order(ranked: Sequence[Variant], default: Dataflow | None) -> list[Dataflow]:
@@ -289,6 +284,3 @@ def _gmac(variants: Sequence[Variant], limits: Peaks) -> float | None:
     if products is None or products.a is None:
         return None
     return limits.gmac(products.nest.type_of(products.a.operand).scalar)
-
-
-__all__ = ["Exploration", "Variant", "explore", "predicted", "short"]

@@ -1,4 +1,4 @@
-"""Layers by name: the nest of a layer of `simdflow.ops`, for operand shapes and a word for the types.
+"""Layers by name: the nest of a layer of `simdflow.ops`, for shapes and a word for the types.
 
 Turns `conv2d`, `depthwise_conv2d`, `dense` or `matmul` with shapes, options and element types into
 a kernel and what it is specialized with. Layers of bits, which ops has none of, are written here.
@@ -91,8 +91,8 @@ def layer(name: str, shapes: Shapes, dtype: str, options: Mapping[str, Any]) -> 
     first, second = (kinds[0], kinds[0] if len(kinds) == 1 else kinds[1])
     if len(kinds) > 3 or (bit in kinds and (first, second, len(kinds) > 2) != (bit, bit, False)):
         raise OperandError(
-            f"{name}: dtype={dtype!r} is not what the layer takes; u8i8, i8i8, f32 and bit are, and "
-            "u8i8u8 for a requantized result. Use one of them"
+            f"{name}: dtype={dtype!r} is not what the layer takes; u8i8, i8i8, f32 and bit are, "
+            "and u8i8u8 for a requantized result. Use one of them"
         )
     a, b = first[shapes[names[0]]], second[shapes[names[1]]]
     return make(a, b, kinds[2] if len(kinds) == 3 else None, dict(options))
@@ -110,9 +110,7 @@ def _depthwise(x: OperandType, w: OperandType, to: Scalar | None, options: dict[
     out = ops.depthwise_conv2d.shape(x, w, **options)
     kh, kw, oc = w.shape
     group = oc // x.shape[3]
-    return _windowed(
-        "depthwise_conv2d", x, w.scalar[kh, kw, 1, oc], out, group, to, options
-    )
+    return _windowed("depthwise_conv2d", x, w.scalar[kh, kw, 1, oc], out, group, to, options)
 
 
 def _dense(x: OperandType, w: OperandType, to: Scalar | None, options: dict[str, Any]) -> Given:
@@ -123,9 +121,7 @@ def _dense(x: OperandType, w: OperandType, to: Scalar | None, options: dict[str,
     out = ops.dense.shape(x, w)
     flat, k, n = x.size // x.shape[-1], w.shape[0], w.shape[1]
     one = out.scalar[1, 1, flat, n]
-    return _windowed(
-        "dense", x.scalar[1, 1, flat, k], w.scalar[1, 1, k, n], one, n, to, options
-    )
+    return _windowed("dense", x.scalar[1, 1, flat, k], w.scalar[1, 1, k, n], one, n, to, options)
 
 
 def _matmul(a: OperandType, b: OperandType, to: Scalar | None, options: dict[str, Any]) -> Given:

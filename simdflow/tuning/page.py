@@ -46,7 +46,7 @@ def page(e: Exploration, progress: Progress | None = None) -> str:
         return "\n".join((assets / name).read_text(encoding="utf-8") for name in names)
 
     parts = {
-        "title": escape(f"{e.kernel} on {e.space.target.name}"),
+        "title": escape(f"{e.name} on {e.space.target.name}"),
         "css": joined(STYLES),
         "js": joined(SCRIPTS),
         "data": embedded(described(e, progress)),
@@ -72,7 +72,7 @@ def described(e: Exploration, progress: Progress | None = None) -> dict[str, Any
     stages = _stages(e, texts, progress)
     target, nest = e.space.target, e.space.nest
     return {
-        "kernel": e.kernel,
+        "name": e.name,
         "heading": heading(e),
         "types": types(e.space),
         "target": target.name,

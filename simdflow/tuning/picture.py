@@ -24,6 +24,18 @@ MARKS = ("o", "s", "^", "D")
 
 def png(e: Exploration, path: Path) -> None:
     """Write the figure. Raises OperandError without matplotlib or where it cannot be written."""
+    figure = figure_of()
+    figure.suptitle(f"{heading(e)}\n{counts(e)}", fontsize=11)
+    scatter, roofline, heat = figure.subplots(1, 3)
+    anchors = list(dict.fromkeys(sorted(v.flow.anchor for v in e.variants)))
+    _scatter(e, scatter, anchors)
+    _roofline(e, roofline, anchors)
+    _heat(e, heat)
+    written(path, lambda file: figure.savefig(file, format="png", dpi=110))
+
+
+def figure_of() -> Any:
+    """An empty figure that no window shows. Raises OperandError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -34,13 +46,7 @@ def png(e: Exploration, path: Path) -> None:
         ) from error
     figure = Figure(figsize=(18, 6.2), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{heading(e)}\n{counts(e)}", fontsize=11)
-    scatter, roofline, heat = figure.subplots(1, 3)
-    anchors = list(dict.fromkeys(sorted(v.flow.anchor for v in e.variants)))
-    _scatter(e, scatter, anchors)
-    _roofline(e, roofline, anchors)
-    _heat(e, heat, figure)
-    written(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    return figure
 
 
 def heat_map(e: Exploration) -> tuple[list[str], list[str], dict[tuple[str, str], Variant]]:
@@ -69,8 +75,8 @@ def intensity(v: Variant) -> float:
 def far_bytes(v: Variant) -> float:
     """Bytes from beyond L1: predicted ones, and each operand once at least."""
     nest = v.plan.nest
-    own = sum(nest.type_of(o.name).size * nest.type_of(o.name).scalar.bits / 8 for o in nest.operands)
-    return max(v.cost.far_bytes, own)
+    kinds = [nest.type_of(o.name) for o in nest.operands]
+    return max(v.cost.far_bytes, sum(k.size * k.scalar.bits / 8 for k in kinds))
 
 
 def _styles(anchors: list[str], anchor: str) -> dict[str, Any]:
@@ -128,7 +134,7 @@ def _roofline(e: Exploration, axes: Any, anchors: list[str]) -> None:
         axes.legend(fontsize=8, loc="lower right")
 
 
-def _heat(e: Exploration, axes: Any, figure: Any) -> None:
+def _heat(e: Exploration, axes: Any) -> None:
     anchors, kinds, best = heat_map(e)
     what = "measured" if e.measured else "predicted"
     axes.set(title=f"Best {what} time (us)", xlabel="auxiliary registers for", ylabel="anchor")

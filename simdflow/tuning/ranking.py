@@ -44,7 +44,7 @@ def text(e: Exploration, most: int) -> str:
 
 def heading(e: Exploration) -> str:
     """The kernel with its types and target."""
-    return f"{e.kernel}({types(e.space)}) on {e.space.target.name}"
+    return f"{e.name}({types(e.space)}) on {e.space.target.name}"
 
 
 def types(space: Space) -> str:
@@ -66,9 +66,15 @@ def counts(e: Exploration) -> str:
 
 def correlations(e: Exploration) -> list[str]:
     """How well predictions order the measured times, one line each."""
-    models = (("cost model", lambda v: v.cycles), ("YFlows' memory operations", _operations))
-    found = [(name, e.correlation(of)) for name, of in models]
-    return [f"rank correlation with the times: {name} {c:+.2f}" for name, c in found if c is not None]
+    found = {
+        "cost model": e.correlation(lambda v: v.cycles),
+        "YFlows' memory operations": e.correlation(lambda v: v.operations),
+    }
+    return [
+        f"rank correlation with the times: {name} {c:+.2f}"
+        for name, c in found.items()
+        if c is not None
+    ]
 
 
 def table(e: Exploration, most: int) -> str:
@@ -91,10 +97,6 @@ def space_table(space: Space) -> str:
     title = escape(f"{nest.name}({types(space)}) on {space.target.name}")
     note = f"at most {PREDICTED} dataflows, taken from all parts of the space, by predicted cycles"
     return f"<p><b>{title}</b><br>{note}</p>{_table(head, rows)}"
-
-
-def _operations(v: Variant) -> float | None:
-    return v.operations
 
 
 def _cells(e: Exploration, v: Variant, place: int) -> tuple[str, ...]:

@@ -128,8 +128,14 @@ def _cycles(p: Parts) -> str:
 def _against(best: Variant, other: Variant) -> str:
     """How much longer another takes, and the part of its cost that grows the most."""
     factor = other.time_us / best.time_us
+    if 0 < factor - 1 < max(_spread(best), _spread(other)):
+        return f"{short(other.flow)}, as fast within the spread of the calls."
     longer = f"{factor:.2f} times the time" if factor >= 1.1 else f"{100 * (factor - 1):.1f} % more"
     return f"{short(other.flow)}, {longer}; {_reason(best, other)}."
+
+
+def _spread(v: Variant) -> float:
+    return (v.measurement.spread or 0.0) if v.measurement else 0.0
 
 
 def _reason(best: Variant, other: Variant) -> str:
@@ -145,8 +151,10 @@ def _reason(best: Variant, other: Variant) -> str:
     if grown == "waiting":
         return f"it waits longer ({after[grown] / 1e3:.1f}k cycles) for {BOUNDS['waiting']}"
     if grown == "caches":
-        return f"it moves {other.cost.far_bytes / max(best.cost.far_bytes, 1):.2g} times the bytes " \
-               "from beyond L1"
+        return (
+            f"it moves {other.cost.far_bytes / max(best.cost.far_bytes, 1):.2g} times the bytes "
+            "from beyond L1"
+        )
     where = (
         ", as its sums live in memory" if other.plan.in_memory and not best.plan.in_memory else ""
     )
@@ -165,4 +173,6 @@ def _auxiliary(same: Sequence[Variant]) -> list[str]:
         how = f"make no difference ({gain:+.1f} %)"
     else:
         how = f"gain {gain:.1f} %" if gain > 0 else f"cost {-gain:.1f} %"
-    return [f"Auxiliary registers {how}: best with, against best without, anchor {kept.flow.anchor}."]
+    return [
+        f"Auxiliary registers {how}: best with, against best without, anchor {kept.flow.anchor}."
+    ]

@@ -32,7 +32,7 @@ function registerFile(v) {
   const { all, budget } = data.registers;
   const cells = v.held.flatMap(([name, role, count]) => Array.from({ length: count }, () => [name, role]));
   while (cells.length < all) cells.push(cells.length < budget ? ["", "free"] : ["", "spare"]);
-  const box = ([name, role], label) => el("div", { class: "cell " + role, title: `${name || "register"}: ${ROLES[role]}` }, name || (role === "free" ? "·" : ""), label ? el("small", {}, label) : null);
+  const box = ([name, role]) => el("div", { class: "cell " + role, title: `${name || "register"}: ${ROLES[role]}` }, name.length > 5 ? name.slice(0, 4) + "…" : name || (role === "free" ? "·" : ""));
   const key = (used) => el("div", { class: "key" }, ...Object.keys(ROLES).filter((r) => used.has(r)).map((r) => el("span", {}, el("i", { class: "cell " + r }), ROLES[r])));
   const parts = [el("div", { class: "cells", id: "planned" }, ...cells.map((c) => box(c))), key(new Set(cells.map((c) => c[1])))];
   const roles = v.stages.asm?.roles;
@@ -61,7 +61,7 @@ function text(v) {
   if (stage === "asm" && found) {
     const counts = {};
     for (const [kind] of found.lines) counts[kind] = (counts[kind] ?? 0) + 1;
-    const key = [["arithmetic", "arithmetic"], ["arithmetic-load", "arithmetic with a load"], ["load", "loads"], ["store", "stores"], ["scalar", "addresses and counters"], ["jump", "jumps"]];
+    const key = [["arithmetic", "arithmetic"], ["arithmetic-load", "arithmetic with a load"], ["load", "loads"], ["store", "stores"], ["scalar", "addresses and counters"], ["move", "moves between registers"], ["jump", "jumps"]];
     return el("div", {},
       el("div", { class: "key", style: "margin:0 0 8px" }, found.loop ? "hot loop: " : "whole kernel, it has no vector loop: ", ...key.filter(([k]) => counts[k]).map(([k, name]) => el("span", { class: k }, `${counts[k]} ${name}`))),
       el("pre", { class: "asm" }, ...found.lines.map(([kind, line]) => el("span", { class: kind }, line))));

@@ -1,19 +1,26 @@
 // What is shown at first, and selection and hovering shared by plots, table and detail.
 function summary() {
-  put("kernel", data.kernel, el("small", {}, ` on ${data.target}`));
+  put("kernel", data.name, el("small", {}, ` on ${data.target}`));
   put("types", data.types);
   const best = variants[0], first = variants.find((v) => v.default);
   const tile = (value, small, name) => el("div", { class: "tile" }, el("b", {}, value, small ? el("small", {}, " " + small) : null), el("span", {}, name));
   put("tiles", ...(best ? [
     tile(...microseconds(best.time).split(" "), best.us === null ? "fastest, predicted" : "fastest, measured"),
-    data.peak && best.us !== null ? tile(percent(best.share), null, `of the measured peak, ${digits(data.peak)} G${unit}/s`) : null,
+    data.peak && best.us !== null ? tile(percent(best.share, 1), null, `of the measured peak, ${digits(data.peak)} G${unit}/s`) : null,
     first && first.us !== null && best.us !== null ? tile(`${digits(first.us / best.us)}×`, null, "time of the default dataflow over the fastest") : null] : []),
     tile(data.count.toLocaleString("en"), null, "legal dataflows"),
     tile(`${measured.length}`, `of ${variants.length}`, "measured, of those predicted"));
   const [head, ...rest] = data.verdict;
-  put("verdict", el("p", {}, head ?? "The space has no legal dataflow."), rest.length ? el("ul", {}, ...rest.map((line) => el("li", {}, line))) : null);
+  put("verdict", el("p", {}, ...said(head ?? "The space has no legal dataflow.")), rest.length ? el("ul", {}, ...rest.map((line) => el("li", {}, ...said(line)))) : null);
   put("refusals", el("details", { open: !variants.length }, el("summary", {}, `${data.refusals.reduce((n, r) => n + r[1], 0).toLocaleString("en")} candidates are not legal`),
     data.refusals.length ? el("table", {}, el("tbody", {}, ...data.refusals.map(([why, n]) => el("tr", {}, el("td", {}, n.toLocaleString("en")), el("td", {}, why))))) : el("p", { class: "soft" }, "None was refused.")));
+}
+// A sentence with the dataflows that it names as buttons which select them.
+function said(line) {
+  const found = variants.filter((v) => line.includes(v.short)).sort((a, b) => b.short.length - a.short.length)[0];
+  if (!found) return [line];
+  const at = line.indexOf(found.short);
+  return [line.slice(0, at), el("button", { type: "button", class: "link", onclick: () => select(found.id, true) }, found.short), line.slice(at + found.short.length)];
 }
 function changed() { rows(); marked(); }
 

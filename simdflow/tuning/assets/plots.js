@@ -81,19 +81,22 @@ function roofline() {
   const xs = range(shown.map(of), 2);
   const tops = data.peak ? [data.peak] : roofs.map((b) => b.rate * xs[1]);
   const [low] = range(shown.map((v) => v.rate), 1.3);
-  const { picture, x, y } = axes(xs, [low, Math.max(...tops, ...shown.map((v) => v.rate)) * 1.6], `${unit}s ${COUNTED[counted].title}`, `G${unit}/s`);
+  const { picture, x, y } = axes(xs, [low, Math.max(...tops, ...shown.map((v) => v.rate)) * 2.2], `${unit}s ${COUNTED[counted].title}`, `G${unit}/s`);
+  const labels = [];
   for (const b of roofs) {
     const right = data.peak ? Math.min(xs[1], data.peak / b.rate) : xs[1], left = Math.max(xs[0], low / b.rate);
     if (left >= right) continue;
     const [x1, y1, x2, y2] = [x(left), y(left * b.rate), x(right), y(right * b.rate)];
     picture.append(svg("line", { class: "roof", x1, y1, x2, y2 }));
     const tilt = (Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI;
-    if (Math.hypot(x2 - x1, y2 - y1) > 90) picture.append(svg("text", { transform: `translate(${x1 + 8} ${y1 - 9}) rotate(${tilt})` }, `${b.level} ${digits(b.rate)} GB/s`));
+    const below = roofs.indexOf(b) === 1; // on the other side than its neighbours
+    if (Math.hypot(x2 - x1, y2 - y1) > 90) labels.push(svg("text", { class: "halo", transform: `translate(${x1} ${y1}) rotate(${tilt})`, x: 14, y: below ? 13 : -5 }, `${b.level} ${digits(b.rate)} GB/s`));
   }
-  if (data.peak) picture.append(
-    svg("line", { class: "roof", x1: LEFT, x2: WIDTH - RIGHT, y1: y(data.peak), y2: y(data.peak) }),
-    svg("text", { x: WIDTH - RIGHT, y: y(data.peak) - 6, "text-anchor": "end" }, `measured peak ${digits(data.peak)} G${unit}/s`));
-  for (const v of stacked(shown)) picture.append(point(v, x(of(v)), y(v.rate), v.us === null ? 2.4 : 5));
+  if (data.peak) picture.append(svg("line", { class: "roof", x1: LEFT, x2: WIDTH - RIGHT, y1: y(data.peak), y2: y(data.peak) }));
+  if (data.peak) labels.push(
+    svg("text", { class: "halo", x: LEFT + 6, y: y(data.peak) - 7 }, `measured peak ${digits(data.peak)} G${unit}/s`));
+  for (const v of stacked(shown)) picture.append(point(v, x(of(v)), y(v.rate), v.us === null ? 2.2 : 5));
+  picture.append(...labels);
   picture.setAttribute("aria-label", `Roofline with ${shown.length} dataflows`);
   put("roofline", picture);
 }
@@ -107,7 +110,7 @@ function shade(part) {
 }
 function heat() {
   const list = measured.length ? measured : variants.filter((v) => v.state !== "failed");
-  put("heat-note", list.length ? `best ${measured.length ? "measured" : "predicted"} time of each pair; select one to filter` : "");
+  put("heat-note", list.length ? `best ${measured.length ? "measured" : "predicted"} time in µs; select a cell to filter` : "");
   const best = new Map();
   for (const v of list) { const key = v.anchor + "|" + v.aux; if (!best.has(key) || v.time < best.get(key).time) best.set(key, v); }
   const kinds = unique("aux"), times = [...best.values()].map((v) => v.time);
@@ -117,11 +120,12 @@ function heat() {
     if (!v) return el("td", { class: "none", title: variants.some((u) => u.anchor === anchor && u.aux === aux) ? "none was measured" : "none is in the sample" }, "–");
     const c = shade(high > low ? Math.log(v.time / low) / Math.log(high / low) : 0);
     return el("td", {}, el("button", { type: "button", style: `background:${c.background};color:${c.ink}`, "data-anchor": anchor, "data-aux": aux, "data-best": v.id, "aria-pressed": "false",
-      "aria-label": `anchor ${anchor}, auxiliary ${aux}: ${microseconds(v.time)}` }, microseconds(v.time), el("small", {}, v.time === low ? "fastest" : `${digits(v.time / low)}×`)));
+      "aria-label": `anchor ${anchor}, auxiliary ${aux}: ${microseconds(v.time)}` }, digits(v.time), el("small", {}, v.time === low ? "fastest" : `${digits(v.time / low)}×`)));
   };
   if (!list.length) return put("heat", el("p", { class: "soft" }, "No dataflow has a time."));
   put("heat", el("table", {},
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "anchor"), ...kinds.map((k) => el("th", { scope: "col" }, k === "none" ? "no auxiliary" : "+ " + k.replaceAll("+", " + "))))),
+    el("thead", {}, el("tr", {}, el("td", {}), el("th", { colspan: kinds.length, class: "over" }, "auxiliary registers for")),
+      el("tr", {}, el("th", { scope: "col", class: "side" }, "anchor"), ...kinds.map((k) => el("th", { scope: "col" }, k.replaceAll("+", ", "))))),
     el("tbody", {}, ...anchors.map((a) => el("tr", {}, el("th", { scope: "row" }, el("span", { class: "dot a" + (anchors.indexOf(a) % 4) }), a), ...kinds.map((k) => cell(a, k)))))));
 }
 
