@@ -6,6 +6,7 @@ The measuring itself is `measure`'s.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -90,6 +91,8 @@ class Exploration:
     default      the dataflow that the kernel has when none is given
     count        legal dataflows in the space; `variants` are a stratified sample of them, or all
     refusals     why candidates are not legal -> how many
+    complete     whether there was time to count them all: else there are more
+    budget       the seconds that were given
     gmac         multiply-accumulates this core reaches for these types, 1e9 a second; None where
                  there is no product
     """
@@ -100,6 +103,8 @@ class Exploration:
     default: Dataflow | None
     count: int
     refusals: Mapping[str, int]
+    complete: bool
+    budget: float
     peaks: Peaks
     gmac: float | None
 
@@ -173,28 +178,34 @@ def explore(
 
     All are predicted, up to PREDICTED; beyond, a stratified sample. The best predicted ones are
     measured first, then by turns the next best and one from each (anchor, lanes, auxiliary), so
-    that predicted against measured says something of the whole space. A budget of 0 measures
-    nothing. Ctrl-C keeps what was measured. `name` is what to call the layer, if not as its kernel.
+    that predicted against measured says something of the whole space. Counting and predicting take
+    a third of a budget at most; a budget of 0 measures nothing, and takes the time it takes.
+    Ctrl-C keeps what was measured. `name` is what to call the layer, if not as its kernel.
 
     Raises OperandError for a negative budget, and what `measure` raises.
     """
-    if not 0 <= budget < float("inf"):
+    if not 0 <= budget < math.inf:
         raise OperandError(
             f"explore: budget={budget!r} is not a number of seconds; 0 (predict only) and more "
             "are. Give such a number."
         )
-    end = time.monotonic() + budget
+    start = time.monotonic()
+    thinking = start + budget / 3 if budget else math.inf
     tell = progress or (lambda what, done, total: None)
     limits = peaks(space.target, seconds=0.03)
-    count, refusals = space.count(), space.refusals()
+    count, refusals, complete = space.census(budget / 6 if budget else math.inf)
     default = _default(space)
     flows = dict.fromkeys([*((default,) if default else ()), *space.sample(PREDICTED)])
-    predicted = []
-    for i, flow in enumerate(flows, 1):
+    predicted: list[Variant] = []
+    for flow in flows:
         predicted.append(_predicted(space, flow, limits.clock_ghz))
-        tell("predicted", i, len(flows))
+        over = len(predicted) >= FIRST and time.monotonic() > thinking
+        tell("predicted", len(predicted), len(predicted) if over else len(flows))
+        if over:
+            break
     predicted.sort(key=lambda v: v.cycles)
-    found = _measured(space, _order(predicted, default), end, executor, tell) if budget else {}
+    order = _order(predicted, default)
+    found = _measured(space, order, start + budget, executor, tell) if budget else {}
     variants = [replace(v, measurement=found.get(v.flow)) for v in predicted]
     variants.sort(key=lambda v: (_class(v), v.time_us))
     return Exploration(
@@ -204,6 +215,8 @@ def explore(
         default,
         count,
         refusals,
+        complete,
+        budget,
         limits,
         _gmac(variants, limits),
     )

@@ -88,6 +88,7 @@ def described(e: Exploration, progress: Progress | None = None) -> dict[str, Any
         ],
         "counts": counts(e),
         "count": e.count,
+        "complete": e.complete,
         "refusals": [[why, n] for why, n in e.refusals.items()],
         "correlations": correlations(e),
         "verdict": list(e.verdict),

@@ -58,9 +58,11 @@ def types(space: Space) -> str:
 def counts(e: Exploration) -> str:
     """How many dataflows there are, and what was done with them."""
     refused = sum(e.refusals.values())
+    more = "" if e.complete else "more than "
+    over = f": the {e.budget:g} s were over" if e.budget and not e.measured else ""
     return (
-        f"{e.count} legal dataflows, {refused} candidates refused; {len(e.variants)} predicted, "
-        f"{len(e.measured)} measured"
+        f"{more}{e.count} legal dataflows, {refused} candidates refused; {len(e.variants)} "
+        f"predicted, {len(e.measured)} measured{over}"
     )
 
 

@@ -8,19 +8,19 @@ function summary() {
     tile(...microseconds(best.time).split(" "), best.us === null ? "fastest, predicted" : "fastest, measured"),
     data.peak && best.us !== null ? tile(percent(best.share, 1), null, `of the measured peak, ${digits(data.peak)} G${unit}/s`) : null,
     first && first.us !== null && best.us !== null ? tile(`${digits(first.us / best.us)}×`, null, "time of the default dataflow over the fastest") : null] : []),
-    tile(data.count.toLocaleString("en"), null, "legal dataflows"),
+    tile(data.count.toLocaleString("en") + (data.complete ? "" : "+"), null, data.complete ? "legal dataflows" : "legal dataflows, not all counted"),
     tile(`${measured.length}`, `of ${variants.length}`, "measured, of those predicted"));
   const [head, ...rest] = data.verdict;
   put("verdict", el("p", {}, ...said(head ?? "The space has no legal dataflow.")), rest.length ? el("ul", {}, ...rest.map((line) => el("li", {}, ...said(line)))) : null);
-  put("refusals", el("details", { open: !variants.length }, el("summary", {}, `${data.refusals.reduce((n, r) => n + r[1], 0).toLocaleString("en")} candidates are not legal`),
+  put("refusals", el("details", { open: !variants.length }, el("summary", {}, `${data.refusals.reduce((n, r) => n + r[1], 0).toLocaleString("en")} candidates are not legal${data.complete ? "" : ", of those looked at"}`),
     data.refusals.length ? el("table", {}, el("tbody", {}, ...data.refusals.map(([why, n]) => el("tr", {}, el("td", {}, n.toLocaleString("en")), el("td", {}, why))))) : el("p", { class: "soft" }, "None was refused.")));
 }
-// A sentence with the dataflows that it names as buttons which select them.
+// A sentence with the dataflow that it names as a link which selects it.
 function said(line) {
   const found = variants.filter((v) => line.includes(v.short)).sort((a, b) => b.short.length - a.short.length)[0];
   if (!found) return [line];
   const at = line.indexOf(found.short);
-  return [line.slice(0, at), el("button", { type: "button", class: "link", onclick: () => select(found.id, true) }, found.short), line.slice(at + found.short.length)];
+  return [line.slice(0, at), el("a", { href: "#dataflow-" + found.place, onclick: () => select(found.id, true) }, found.short), line.slice(at + found.short.length)];
 }
 function changed() { rows(); marked(); }
 
@@ -112,5 +112,11 @@ filters();
 table();
 rows();
 listen();
-if (variants.length) select(0);
+// A link may name the dataflow that is shown first: page.html#dataflow-3.
+function addressed() {
+  const place = Number(/^#dataflow-(\d+)$/.exec(location.hash)?.[1]);
+  return variants[place - 1] ? place - 1 : null;
+}
+addEventListener("hashchange", () => { if (addressed() !== null) select(addressed(), true); });
+if (variants.length) select(addressed() ?? 0, true);
 else detail();

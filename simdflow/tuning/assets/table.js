@@ -1,20 +1,21 @@
 // Filters and the table of dataflows.
 const state = { anchor: "", aux: "", lanes: "", text: "", measured: false, key: "place", down: false, selected: null, near: null };
+const TIMED = new Set(["us", "spread", "ratio", "rate", "share"]); // empty where nothing was measured
 const COLUMNS = [
   ["place", "#", (v) => String(v.place)],
   ["short", "dataflow", (v) => v.short, "left"],
   ["us", "measured", (v) => (v.state === "failed" ? "no time" : microseconds(v.us))],
   ["spread", "spread", (v) => (v.spread === null ? "–" : percent(v.spread))],
   ["predicted", "predicted", (v) => microseconds(v.predicted)],
-  ["ratio", "meas. / pred.", (v) => digits(v.ratio)],
+  ["ratio", "ratio", (v) => digits(v.ratio)],
   ["rate", `G${unit}/s`, (v) => (v.us === null ? "–" : digits(v.rate))],
   ["share", "of peak", (v) => percent(v.share)],
-  ["operations", "memory ops", (v) => (v.operations === null ? "–" : short(v.operations))],
-  ["registers", "registers", (v) => String(v.registers)],
+  ["operations", "mem. ops", (v) => short(v.operations)],
+  ["registers", "regs.", (v) => String(v.registers)],
   ["bound", "bound by", (v) => v.bound, "left"],
-].filter(([key]) => (key !== "share" || data.peak) && (key !== "operations" || variants.some((v) => v.operations !== null)));
+].filter(([key]) => (key !== "share" || data.peak) && (variants.some((v) => v.us !== null || v.why) || !TIMED.has(key)));
 const LONG = { spread: "(median - minimum) / minimum of the calls", operations: "vector memory operations of a call, by YFlows' heuristic", bound: "what the cost model says the time goes to",
-  ratio: "measured time over predicted time", predicted: "cost model, at the measured clock" };
+  registers: "vector registers planned", ratio: "measured time over predicted time", predicted: "cost model, at the measured clock" };
 
 function fits(v) {
   const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
