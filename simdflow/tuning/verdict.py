@@ -169,7 +169,7 @@ def _auxiliary(same: Sequence[Variant]) -> list[str]:
     if kept is None or bare is None:
         return []
     gain = 100 * (bare.time_us / kept.time_us - 1)
-    if abs(gain) < 1:
+    if abs(gain) < 100 * max(0.01, _spread(kept), _spread(bare)):
         how = f"make no difference ({gain:+.1f} %)"
     else:
         how = f"gain {gain:.1f} %" if gain > 0 else f"cost {-gain:.1f} %"

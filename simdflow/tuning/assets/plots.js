@@ -105,8 +105,9 @@ const CIVIDIS = [[253, 231, 69], [212, 193, 91], [165, 156, 116], [122, 119, 120
 function shade(part) {
   const at = Math.min(Math.max(part, 0), 1) * (CIVIDIS.length - 1), i = Math.min(Math.floor(at), CIVIDIS.length - 2);
   const color = CIVIDIS[i].map((c, k) => Math.round(c + (CIVIDIS[i + 1][k] - c) * (at - i)));
-  const light = (0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]) / 255;
-  return { background: `rgb(${color})`, ink: light > 0.52 ? "#14181f" : "#ffffff" };
+  // The WCAG's luminance: above 0.18, black is the more readable ink.
+  const [r, g, b] = color.map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+  return { background: `rgb(${color})`, ink: 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000000" : "#ffffff" };
 }
 function heat() {
   const list = measured.length ? measured : variants.filter((v) => v.state !== "failed");
