@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from .kernel import Kernel, kernel
     from .operands import Bits, PackedOperand, pack, pack_bits
     from .targets import Target, host_targets, target
+    from .tuning.explore import explore
     from .tuning.space import dataflows
     from .tuning.tune import tune
 
@@ -98,6 +99,7 @@ _LAZY = {
     "host_targets": "targets",
     "Target": "targets",
     "dataflows": "tuning.space",
+    "explore": "tuning.explore",
     "trace": "graph.trace",
     "tune": "tuning.tune",
     "quantize": "graph.quantize",
@@ -145,6 +147,7 @@ __all__ = [
     "dataflows",
     "erf",
     "exp",
+    "explore",
     "f32",
     "f64",
     "floor",

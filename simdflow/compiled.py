@@ -127,8 +127,6 @@ class CompiledKernel:
         text = report(self.plan, self.program, self.asm(), seconds, peak, unpacked)
         return f"{text}\ntuned        {self.tuned}" if self.tuned else text
 
-    # Calling.
-
     @cached_property
     def _built(self) -> tuple[Artifact, bytes]:
         asked = self.resolved
@@ -390,6 +388,11 @@ class CompiledKernel:
     def types(self) -> dict[str, OperandType]:
         """Operand name -> operand type."""
         return dict(self._types)
+
+    def _repr_html_(self) -> str:
+        from .notebook import stages_html
+
+        return stages_html(self)
 
     def __repr__(self) -> str:
         types = ", ".join(f"{k}={v}" for k, v in self._types.items())

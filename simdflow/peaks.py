@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .dsl.types import Scalar
 from .targets.base import Target
 from .targets.core import caches
 from .targets.detect import target as choose
@@ -58,6 +59,13 @@ class Peaks:
     bit_gop: float
     clock_ghz: float
     bandwidth: tuple[Bandwidth, ...]
+
+    def gmac(self, scalar: Scalar) -> float:
+        """1e9 multiply-accumulates a second for factors of an element type; 16-bit integers are
+        given the rate of 8-bit ones.
+        """
+        rates = {"f": self.f32_gmac, "b": self.bit_gop / 2}
+        return rates.get(scalar.kind, self.i8_gmac)
 
     def level(self, nbytes: int) -> Bandwidth:
         """The smallest level that holds `nbytes`."""

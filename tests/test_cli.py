@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 import simdflow as sf
-from simdflow.cli import STAGES, main, parse_dataflow, parse_type
+from simdflow.cli import main
+from simdflow.cli.inspect import STAGES
+from simdflow.cli.words import parse_dataflow, parse_type
 
 KERNELS = """
 import simdflow as sf

@@ -33,6 +33,7 @@ LAYERS = {
     "simdflow.cache": 2,
     "simdflow.kernel": 2,
     "simdflow.compiled": 2,
+    "simdflow.notebook": 2,
     "simdflow.arguments": 2,
     "simdflow.operands": 2,
     "simdflow.peaks": 2,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simdflow.cli import STAGES
+from simdflow.cli.inspect import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

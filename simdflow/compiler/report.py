@@ -12,6 +12,9 @@ from .plan import RegisterPlan
 from .program import Program
 
 VECTOR = re.compile(r"%([xyz]mm\d+)|\b([vq]\d+)\.")
+PRODUCT = re.compile(
+    r"\bvpdp|\bvpmadd|\bvfn?m(add|sub)|\bv?p?mul|\bvpopcnt|\b[suf]?mla|\bsdot|\budot"
+)
 STACK = re.compile(
     r"\(%rsp|\[sp"
 )  # compiled without a frame pointer: %rbp is a register like any other
@@ -68,7 +71,9 @@ def report(
 
 
 def hot_loop(asm: str) -> list[str]:
-    """The innermost loop with the most vector instructions: from a label to the jump back to it."""
+    """The innermost loop with the most products, else vector instructions: from a label to the jump
+    back to it. A long copy of sums to and from memory is not what a kernel spends its time in.
+    """
     lines = [x for x in asm.splitlines() if x.strip() and not x.strip().startswith("#")]
     at = {x.split(":")[0]: i for i, x in enumerate(lines) if re.match(r"^[.\w$]+:", x)}
     best: list[str] = []
@@ -77,9 +82,13 @@ def hot_loop(asm: str) -> list[str]:
         if jump and at.get(jump.group(1), i) < i:
             body = [y for y in lines[at[jump.group(1)] + 1 : i + 1] if re.match(r"^\s+[a-z]", y)]
             inner = not any(re.match(r"^\s+j\w+", y) for y in body[:-1])
-            if inner and _vectors(body) > _vectors(best):
+            if inner and _weight(body) > _weight(best):
                 best = body
     return best
+
+
+def _weight(body: list[str]) -> tuple[int, int]:
+    return sum(bool(PRODUCT.search(x)) for x in body), _vectors(body)
 
 
 def _vectors(body: list[str]) -> int:

@@ -8,7 +8,9 @@ Nothing is lowered, compiled or measured.
 from __future__ import annotations
 
 import itertools
+import math
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -136,6 +138,26 @@ class Space:
     def count(self) -> int:
         """How many legal dataflows there are: plans every candidate, about 0.5 ms each."""
         return sum(1 for _ in self)
+
+    def census(self, seconds: float = math.inf) -> tuple[int, Mapping[str, int], bool]:
+        """(legal dataflows, refusals, whether that is all of them): both in one pass, which ends
+        when the seconds are over.
+        """
+        end = time.monotonic() + seconds
+        legal, whys = 0, Counter[str]()
+        for _, why in self._judged():
+            if why:
+                whys[_kind(why)] += 1
+            else:
+                legal += 1
+            if time.monotonic() > end:
+                return legal, dict(whys.most_common()), False
+        return legal, dict(whys.most_common()), True
+
+    def _repr_html_(self) -> str:
+        from .ranking import space_table
+
+        return space_table(self)
 
     def sample(self, n: int, seed: int = 0) -> tuple[Dataflow, ...]:
         """`n` legal dataflows, taken by turns from each (anchor, lanes, with or without auxiliary);

@@ -1,0 +1,7 @@
+"""`python -m simdflow.cli` is the command `simdflow`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())
