@@ -69,7 +69,7 @@ def remaining(ops: Sequence[Op], plan: RegisterPlan, var: str) -> list[Ports]:
     free = plan.target.registers - len(sums) - len(outside) - WORKING
     values: dict[str, int] = {}
     known: dict[object, int] = {}
-    numbers, still = [], list[bool]()
+    numbers, still = list[int](), list[bool]()
     for op in ops:
         key = (
             op.name,

@@ -57,7 +57,7 @@ def _drawn(draw: st.DrawFn, bound: LoopNest, target: Target) -> Dataflow:
     fused, role = _fused(draw, nest)
     repeating = role == "lanes"
     if role:
-        nest = flatten(bound, replace(Dataflow(), **{role: fused}))
+        nest = flatten(bound, Dataflow(lanes=fused) if repeating else Dataflow(group=fused))
     elif fused:
         nest = flatten(bound, Dataflow(unroll=((fused, 1),)))
     extents = nest.extents
