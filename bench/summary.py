@@ -19,7 +19,7 @@ MEANS = (  # class, starts of words that the case's name has, geometric mean ask
 )
 SLOWEST = 0.95  # no layer may be slower than this, best peer / ours
 # Of the bound, which counts every product: more is a fault of the measurement until shown
-# otherwise. Rows of zeros that are left out are a tenth of a 3x3 layer of 7x7 pixels, the most here.
+# otherwise. Rows of zeros are left out: a tenth of a 3x3 layer of 7x7 pixels, the most here.
 IMPOSSIBLE = 1.15
 
 
