@@ -69,11 +69,15 @@ def write_png(path: Path, cells: Sequence[Cell]) -> str:
         return f"no picture {path}: nothing was timed"
     names = _variants(cells)
     tallest = max(len(layers) for layers in groups.values())
-    figure = Figure((len(groups) * (3.0 + 0.42 * len(names)), 2.5 + 0.2 * tallest))
+    columns = min(len(groups), 2)
+    lines = -(-len(groups) // columns)
+    figure = Figure((columns * (2.5 + 0.45 * len(names)), lines * (1.8 + 0.2 * tallest)))
     figure.set_layout_engine("constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(groups), squeeze=False)[0]
-    for ax, ((dtype, target), layers) in zip(axes, groups.items(), strict=True):
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for ax in axes[len(groups) :]:
+        ax.set_axis_off()
+    for ax, ((dtype, target), layers) in zip(axes, groups.items(), strict=False):
         values = [[_relative(x).get(n, math.nan) for n in names] for x in layers]
         image = ax.imshow(
             values, aspect="auto", cmap="viridis_r", norm=LogNorm(1, DARKEST), interpolation="none"
@@ -85,7 +89,7 @@ def write_png(path: Path, cells: Sequence[Cell]) -> str:
         for (i, j), value in ((at, v) for at, v in _entries(values) if not math.isnan(v)):
             shade = "white" if value > math.sqrt(DARKEST) else "black"
             ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=5.5, color=shade)
-    bar = figure.colorbar(image, ax=list(axes), label="time / best of the layer", shrink=0.6)
+    bar = figure.colorbar(image, ax=axes, label="time / best of the layer", shrink=0.6)
     bar.set_ticks([1, 1.5, 2, 3, 4], labels=["1", "1.5", "2", "3", "4 and more"])
     bar.minorticks_off()
     figure.savefig(path, dpi=130)

@@ -17,7 +17,7 @@ from .study_claims import PAPER, TIE, Layer, by_layer, fastest, named, ratios
 from .study_measure import Cell
 from .study_variants import BOTH, LEFT, NAIVE, OWN
 
-BOUND = 0.7  # of a peak: what is near it is the limit
+NEAR = 0.7  # of what L1 gives: the loads are the limit
 
 
 def reasons(cells: Sequence[Cell], limits: Mapping[str, Peaks]) -> list[str]:
@@ -39,16 +39,15 @@ def _of(dtype: str, target: str, layers: Sequence[Layer], limit: Peaks) -> list[
         return []
     reads = limit.bandwidth[0].gb_per_s / limit.clock_ghz / (sf.target(target).width / 8)
     busy, naive = (median(_products(c) / _peak(c, limit) for c in x) for x in (both, basic))
-    moving = median(map(_moved, basic))
+    moving, left = median(map(_moved, basic)), max(100 * (1 - busy), 0)
     lines = [
         f"{head}: memory operations a product: OS basic {_per_product(basic):.2f}, OS with both "
         f"{_per_product(both):.2f}, WS basic {_per_product(weight):.2f}; a cycle: {moving:.2f}, "
         f"{median(map(_moved, both)):.2f}, {median(map(_moved, weight)):.2f}, and L1 gives "
         f"{reads:.1f} vectors: loads "
-        + ("limit the basic program" if moving >= BOUND * reads else "are not its limit"),
+        + ("limit the basic program" if moving >= NEAR * reads else "are not its limit"),
         f"{head}: products at this core's peak rate would take {100 * naive:.0f} % of the time of "
-        f"OS basic, {100 * busy:.0f} % of OS with both"
-        + (": arithmetic is the limit, and operations saved save no time" if busy >= BOUND else ""),
+        f"OS basic, {100 * busy:.0f} % of OS with both: more reuse could save {left:.0f} % at most",
     ]
     sums = [c.horizontal / c.products for c in both if c.products]
     own = [x[OWN] for x in layers if OWN in x]
