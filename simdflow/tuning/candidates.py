@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..compiler.candidates import group_options, repeated
 from ..compiler.complete import compressed_rows, default_lanes, lanes_of, quotient_axes
-from ..compiler.flatten import flatten, fuse_named, fused_run, value_operands
+from ..compiler.flatten import flatten, fuse_named, fused_run, fusing_refused, value_operands
 from ..compiler.plan import RegisterPlan
 from ..dsl.dataflow import Dataflow
 from ..dsl.nest import LoopNest, integer
@@ -141,6 +141,8 @@ class Axes:
     ) -> list[dict[str, int]]:
         """Nothing; all taps of a window; those of a row; a few steps of the longest axis."""
         r = flat.reduction
+        if axis and fusing_refused(flat, tuple(axis.split("__"))):
+            return [{}]  # an axis that jumps is one step
         if r is not None and axis:
             r = fuse_named(flat, Dataflow(unroll={axis: 1})).reduction
         if r is None:
