@@ -142,6 +142,13 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
         for package in PACKAGES
         for path in [*folder(package).glob("*.py"), folder(package) / "py.typed"]
     }
+    expected |= {
+        f"{package.replace('.', '/')}/{path.relative_to(folder(package)).as_posix()}"
+        for package in PACKAGES
+        for pattern in PYPROJECT["tool"]["setuptools"]["package-data"].get(package, [])
+        for path in folder(package).glob(pattern)
+    }
+    assert "simdflow/tuning/assets/page.html" in expected
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == expected

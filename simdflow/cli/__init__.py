@@ -2,7 +2,8 @@
 
 Each command is a file: `add` gives it a parser, whose action turns arguments into calls of the
 other rooms and their results into tables; it computes and compiles nothing itself. Exit codes: 0, 1
-for what a user can put right (one message on standard error, no traceback), 2 for wrong usage.
+for what a user can put right (one message on standard error, no traceback), 2 for wrong usage, 130
+after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -38,4 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SimdflowError as error:
         print(f"simdflow: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("simdflow: interrupted", file=sys.stderr)
+        return 130
     return 0

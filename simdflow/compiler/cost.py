@@ -37,7 +37,8 @@ Counts = dict[str, float]  # instructions by kind
 class Cost:
     """Predicted cycles, and what they are made of.
 
-    Vector instructions, loads, stores, bytes beyond L1.
+    Vector instructions, loads, stores, bytes beyond L1; `ports` has the instructions by the port
+    that takes them (ports.py).
     """
 
     cycles: float
@@ -47,6 +48,7 @@ class Cost:
     loads: float
     stores: float
     far_bytes: float
+    ports: tuple[tuple[str, float], ...] = ()
 
     def __str__(self) -> str:
         return (
@@ -62,7 +64,9 @@ def cost(plan: RegisterPlan, program: Program) -> Cost:
     issue = _issue(program.body, plan, 1.0, counts)
     far, moving = traffic(program, plan.target)
     cycles = max(issue, moving) + OVERLAP * min(issue, moving)
-    return Cost(cycles, issue, moving, counts["arithmetic"], counts["loads"], counts["stores"], far)
+    loads = counts["load"] + counts["broadcast"]
+    ports = tuple(sorted(counts.items()))
+    return Cost(cycles, issue, moving, arithmetic(counts), loads, counts["store"], far, ports)
 
 
 def _straight(
@@ -71,9 +75,8 @@ def _straight(
     """Cycles of a straight-line run, in each pass of a loop over `var`."""
     parts = remaining(ops, plan, var)
     ports = together(parts)
-    counts["arithmetic"] += times * arithmetic(ports)
-    counts["loads"] += times * (ports["load"] + ports["broadcast"])
-    counts["stores"] += times * ports["store"]
+    for port, n in ports.items():
+        counts[port] += times * n
     chains = Counter(
         op.dst
         for op in ops

@@ -79,7 +79,7 @@ class Variant:
     @cached_property
     def parts(self) -> Parts:
         """Predicted cycles by what takes them."""
-        return parts(self.plan, self.cost)
+        return parts(self.plan.target, self.cost)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def described(e: Exploration, progress: Progress | None = None) -> dict[str, Any
 
 
 def _row(e: Exploration, i: int, v: Variant, stages: Mapping[str, Any]) -> dict[str, Any]:
-    m, cost = v.measurement, v.cost
+    m = v.measurement
     return {
         "id": i,
         "flow": str(v.flow),
@@ -116,7 +116,7 @@ def _row(e: Exploration, i: int, v: Variant, stages: Mapping[str, Any]) -> dict[
         "cycles": v.cycles,
         "operations": v.operations,
         "bytes": far_bytes(v),
-        "moved": (cost.loads + cost.stores) * e.space.target.width / 8,
+        "moved": _moved(v),
         "bound": v.parts.bound,
         "parts": vars(v.parts),
         "registers": v.plan.registers,
@@ -125,6 +125,15 @@ def _row(e: Exploration, i: int, v: Variant, stages: Mapping[str, Any]) -> dict[
         "memory": v.plan.in_memory,
         "stages": stages,
     }
+
+
+def _moved(v: Variant) -> float:
+    """Bytes between registers and memory: whole registers, and 4 of each element or group that is
+    broadcast.
+    """
+    ports = dict(v.cost.ports)
+    whole = ports.get("load", 0.0) + ports.get("store", 0.0)
+    return whole * v.plan.target.width / 8 + 4 * ports.get("broadcast", 0.0)
 
 
 def held(plan: RegisterPlan) -> list[list[Any]]:

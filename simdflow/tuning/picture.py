@@ -94,13 +94,23 @@ def _points(e: Exploration, axes: Any, anchors: list[str], x: Any, y: Any) -> No
         axes.scatter([], [], facecolors=style["edgecolors"], label=f"anchor {anchor}", **style)
 
 
+def _logarithmic(axes: Any) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=9))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+
+
 def _scatter(e: Exploration, axes: Any, anchors: list[str]) -> None:
     axes.set(title="Predicted against measured", xlabel="predicted (us)", ylabel="measured (us)")
     if not e.measured:
         axes.text(0.5, 0.5, "nothing was measured", ha="center", transform=axes.transAxes)
         return
     _points(e, axes, anchors, lambda v: v.us, lambda v: v.measured_us)
-    axes.set(xscale="log", yscale="log")
+    _logarithmic(axes)
     times = [t for v in e.measured for t in (v.us, v.time_us)]
     ends = [min(times), max(times)]
     axes.plot(ends, ends, color="gray", lw=0.8, ls="--", label="measured as predicted")
@@ -123,13 +133,15 @@ def _roofline(e: Exploration, axes: Any, anchors: list[str]) -> None:
     low, high = min(xs) / 4, max(xs) * 4
     top = e.gmac or math.inf
     for b in e.peaks.bandwidth[1:]:
+        if low * b.gb_per_s >= top:
+            continue  # above the peak in all of the picture
         knee = min(max(top / b.gb_per_s, low), high) if top < math.inf else high
         axes.plot([low, knee], [low * b.gb_per_s, knee * b.gb_per_s], color="gray", lw=1)
         axes.annotate(f"{b.level} {b.gb_per_s:.0f} GB/s", (low, low * b.gb_per_s), fontsize=7)
     if e.gmac:
         axes.axhline(e.gmac, color="black", lw=1)
         axes.annotate(f"measured peak {e.gmac:.0f} GMAC/s", (low, e.gmac * 1.05), fontsize=7)
-    axes.set(xscale="log", yscale="log")
+    _logarithmic(axes)
     if e.measured:
         axes.legend(fontsize=8, loc="lower right")
 
@@ -142,7 +154,10 @@ def _heat(e: Exploration, axes: Any) -> None:
         return
     grid = [[best[a, k].time_us if (a, k) in best else math.nan for k in kinds] for a in anchors]
     logs = [[math.log10(x) for x in row] for row in grid]
-    image = axes.imshow(logs, cmap="cividis_r", aspect="auto")
+    known = [x for row in logs for x in row if not math.isnan(x)]
+    # Twice the time is the whole scale at least, so that a difference of a percent looks like one.
+    ends = {"vmin": min(known), "vmax": max(*known, min(known) + math.log10(2))}
+    image = axes.imshow(logs, cmap="cividis_r", aspect="auto", **ends)
     axes.set_xticks(range(len(kinds)), kinds)
     axes.set_yticks(range(len(anchors)), anchors)
     low, high = image.get_clim()

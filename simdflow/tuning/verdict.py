@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..compiler.cost import Cost
-from ..compiler.plan import RegisterPlan
 from ..dsl.dataflow import Dataflow
+from ..targets import Target
 
 if TYPE_CHECKING:
     from .explore import Variant
 
 # What a kernel can wait for, in the words of the reports.
 BOUNDS = {
-    "arithmetic": "arithmetic instructions",
+    "products": "products",
+    "arithmetic": "shuffles, conversions and other arithmetic",
     "loads": "loads",
     "stores": "stores",
     "waiting": "sums that wait for one another, and ends of loops",
@@ -35,9 +36,12 @@ ALIKE = 1.05  # parts within 5 % of each other are no reason
 class Parts:
     """Cycles of a call by what takes them, each as if it were alone.
 
-    waiting   cycles in which no kind of instruction is what holds the others up
+    products    multiplications and dot products
+    arithmetic  all arithmetic together, or the shuffles in it
+    waiting     cycles in which no kind of instruction is what holds the others up
     """
 
+    products: float
     arithmetic: float
     loads: float
     stores: float
@@ -47,23 +51,25 @@ class Parts:
     @property
     def bound(self) -> str:
         """The part that decides: a key of BOUNDS."""
-        busy = max(self.arithmetic, self.loads, self.stores)
+        kinds = ("products", "arithmetic", "loads", "stores")
+        busy = max(getattr(self, name) for name in kinds)
         if self.caches > busy + self.waiting:
             return "caches"
         if self.waiting > WAITING * (busy + self.waiting):
             return "waiting"
-        return max(("arithmetic", "loads", "stores"), key=lambda name: getattr(self, name))
+        return max(kinds, key=lambda name: getattr(self, name))
 
 
-def parts(plan: RegisterPlan, cost: Cost) -> Parts:
-    """The cycles of a cost by port: instructions by the target's issue rates."""
-    target = plan.target
-    rate = target.rate("dot" if plan.dot is not None and plan.dot.a != "bit" else "other")
-    arithmetic = min(cost.arithmetic / rate, cost.issue)
-    loads = min(cost.loads / target.rate("load"), cost.issue)
-    stores = min(cost.stores / target.rate("store"), cost.issue)
-    waiting = cost.issue - max(arithmetic, loads, stores)
-    return Parts(arithmetic, loads, stores, waiting, cost.traffic)
+def parts(target: Target, cost: Cost) -> Parts:
+    """The cycles of a cost: instructions by port over the target's rates."""
+    taken = {kind: n / target.rate(kind) for kind, n in cost.ports}
+    every = cost.arithmetic / target.rate("other")
+    products = taken.get("dot", 0.0)
+    other = max(every, taken.get("shuffle", 0.0))
+    loads = taken.get("load", 0.0) + taken.get("broadcast", 0.0)
+    stores = taken.get("store", 0.0)
+    waiting = max(0.0, cost.issue - max(products, other, loads, stores))
+    return Parts(products, other, loads, stores, waiting, cost.traffic)
 
 
 def short(flow: Dataflow) -> str:

@@ -141,15 +141,17 @@ def test_the_verdict_names_the_part_that_grows(monkeypatch: pytest.MonkeyPatch) 
     base = next(v for v in e.variants if v.plan.dot is not None and not v.plan.in_memory)
     rate = base.plan.target.rate
     cost = replace(
-        base.cost, cycles=1000.0, issue=1000.0, traffic=0.0, loads=500.0 * rate("load"),
-        stores=10.0, arithmetic=1000.0 * rate("dot"), far_bytes=0.0,
+        base.cost, cycles=1000.0, issue=1000.0, traffic=0.0, arithmetic=10.0, far_bytes=0.0,
+        ports=(("broadcast", 300.0 * rate("broadcast")), ("dot", 1000.0 * rate("dot")),
+               ("load", 200.0 * rate("load")), ("store", 10.0)),
     )  # fmt: skip
     one = replace(base, cost=cost, us=1.0)
-    loads = replace(cost, cycles=1500.0, issue=1500.0, loads=1500.0 * rate("load"))
+    more = (("broadcast", 300.0 * rate("broadcast")), ("load", 1200.0 * rate("load")))
+    loads = replace(cost, cycles=1500.0, issue=1500.0, ports=(*cost.ports[1:2], *more))
     other = replace(base, cost=loads, us=1.5, flow=replace(base.flow, block={"k": 3}))
     same = replace(base, cost=cost, us=3.0, flow=replace(base.flow, anchor="w"))
-    assert parts(base.plan, cost).bound == "arithmetic"
-    assert parts(base.plan, loads).bound == "loads"
+    assert parts(base.plan.target, cost).bound == "products"
+    assert parts(base.plan.target, loads).bound == "loads"
     said = verdict((one, other, same), measured=False)
     assert said[0].startswith(
         f"Fastest (predicted): {short(base.flow)}, 1.00 us. By the cost model"

@@ -2,9 +2,14 @@
 const WIDTH = 420, HEIGHT = 330, LEFT = 52, RIGHT = 14, TOP = 12, BOTTOM = 42;
 
 function ticks(low, high) {
-  const found = [];
-  for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++)
-    for (const m of [1, 2, 5]) { const t = m * 10 ** e; if (t >= low && t <= high) found.push(t); }
+  const steps = (multiples) => {
+    const found = [];
+    for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++)
+      for (const m of multiples) { const t = m * 10 ** e; if (t >= low && t <= high) found.push(t); }
+    return found;
+  };
+  const found = steps([1, 2, 5]);
+  if (found.length < 3) return steps([1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8]);
   if (found.length <= 6) return found;
   const tens = found.filter((t) => Math.abs(Math.log10(t) - Math.round(Math.log10(t))) < 1e-9);
   return tens.length >= 2 ? tens : found.filter((_, i) => i % 2 === 0);
@@ -119,7 +124,7 @@ function heat() {
   const cell = (anchor, aux) => {
     const v = best.get(anchor + "|" + aux);
     if (!v) return el("td", { class: "none", title: variants.some((u) => u.anchor === anchor && u.aux === aux) ? "none was measured" : "none is in the sample" }, "–");
-    const c = shade(high > low ? Math.log(v.time / low) / Math.log(high / low) : 0);
+    const c = shade(Math.log(v.time / low) / Math.log(Math.max(high / low, 2)));
     return el("td", {}, el("button", { type: "button", style: `background:${c.background};color:${c.ink}`, "data-anchor": anchor, "data-aux": aux, "data-best": v.id, "aria-pressed": "false",
       "aria-label": `anchor ${anchor}, auxiliary ${aux}: ${microseconds(v.time)}` }, digits(v.time), el("small", {}, v.time === low ? "fastest" : `${digits(v.time / low)}×`)));
   };

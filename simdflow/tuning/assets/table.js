@@ -53,7 +53,7 @@ function table() {
   put("table", el("table", { "aria-label": "Dataflows" }, el("thead", {}, head), el("tbody", { id: "rows" })));
   for (const v of variants) {
     v.row = el("tr", { "data-id": v.id, tabindex: -1 }, ...COLUMNS.map(([key, , show, side]) => {
-      const cell = el("td", { class: [side, key === "short" ? "flow" : ""].filter(Boolean).join(" ") || null, title: key === "us" && v.why ? v.why : null });
+      const cell = el("td", { class: [side, key === "short" ? "flow" : ""].filter(Boolean).join(" ") || null, title: key === "short" ? v.short : key === "us" && v.why ? v.why : null });
       if (key === "short") cell.append(el("span", { class: "dot " + colorOf(v) }));
       cell.append(show(v));
       if (key === "short" && v.default) cell.append(el("span", { class: "tag", title: "what the kernel runs when no dataflow is given" }, "default"));
