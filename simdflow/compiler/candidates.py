@@ -39,8 +39,8 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
     rows = fused_run(flat, [a for a in grid if a != lanes_axis and a not in alone])
     for group in group_options(flat, target, lanes_axis):
         yield from _tiles(flat, target, lanes_axis, rows, group)
-    if not rows:
-        yield from _dots(flat, target, lanes_axis)
+    if not rows or 2 * flat.extents[lanes_axis] <= lanes_of(flat, target.width):
+        yield from _dots(flat, target, lanes_axis, rows[-1:])
     several = repeated(flat, target, lanes_axis)
     if several:
         flat = fuse_named(flat, Dataflow(lanes=several))
@@ -49,20 +49,23 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
             yield from _tiles(flat, target, several, rows, group)
 
 
-def _dots(flat: LoopNest, target: Target, lanes_axis: str) -> Iterator[tuple[float, Dataflow]]:
-    """A matrix by one vector: a few rows at a time, each a dot product along the reduction. Dense
-    1024-1000 u8 takes 9.5 us so, 10.5 with the outputs as lanes; but weights from beyond L2 come
-    slower in several streams, 2048-1000 in 23 us against 21 (one Zen 4 core).
+def _dots(
+    flat: LoopNest, target: Target, lanes_axis: str, rows: list[str]
+) -> Iterator[tuple[float, Dataflow]]:
+    """Each output a dot product along the reduction, where outputs do not fill a vector, or there
+    is one row of them: dense 1024-1000 u8 takes 9.5 us so, 10.5 with the outputs as lanes. Weights
+    from beyond L2 come slower in several streams, 2048-1000 in 23 us against 21 (one Zen 4 core).
     """
+    most = flat.extents[lanes_axis]
     types = (flat.type_of(x.operand) for x in _product(flat)[1])
     if max(t.size * t.scalar.bits // 8 for t in types) > target.core.caches.l2:
         return
     for axis, g in group_options(flat, target, lanes_axis):
         wide = lanes_of(flat, target.width) * g
         if axis and extent_of(flat, axis) >= 2 * wide:
-            for n in (2, 3):
-                group = axis if g > 1 else ""
-                yield 0.0, Dataflow(tile={lanes_axis: n}, lanes=axis, group=group)
+            for n in (min(most, 8), min(most, 4)) if rows else (2, 3):
+                tile = {lanes_axis: n} | {a: min(2, extent_of(flat, a)) for a in rows}
+                yield 0.0, Dataflow(tile=tile, lanes=axis, group=axis if g > 1 else "")
 
 
 def repeated(flat: LoopNest, target: Target, lanes_axis: str) -> str:
@@ -133,6 +136,8 @@ def _tiles(
     steps = math.prod(
         extents[a.name] for a in r.axes if a.kind == "reduce" and a.name not in inside
     ) * (-(-extent_of(flat, axis) // g) if axis else 1)
+    row = target.dot(*(flat.type_of(x.operand).scalar.name for x in pair), r.scalar.name, g)
+    uops = row.uops if row else 1.0
     last = rows[-1] if rows else ""
     before = rows[-2] if len(rows) > 1 else ""
     n_last = extent_of(flat, last) if last else 1
@@ -180,7 +185,7 @@ def _tiles(
                         sums = outer * mr * nr
                         reads, waits = _window_reads(flat, flow, target, sums, nr, g, held)
                     cycles = others * rough(
-                        target, n_before, outer, n_last, mr, vectors, nr, steps, reads, waits
+                        target, n_before, outer, n_last, mr, vectors, nr, steps, uops, reads, waits
                     )
                     yield cycles, flow
 

@@ -89,7 +89,7 @@ def product(nest: LoopNest, target: Target, flow: Dataflow) -> tuple[Dot, Load, 
     order = (b, a) if names[0] == "i8" and names[1] == "u8" else (a, b)
     x, y = order
     s, t = (nest.type_of(z.operand).scalar.name for z in order)
-    return Dot(s, t, r.scalar.name, 1), x, y
+    return target.dot(s, t, r.scalar.name, 1) or Dot(s, t, r.scalar.name, 1), x, y
 
 
 def packable(nest: LoopNest, load: Load) -> bool:

@@ -22,11 +22,13 @@ def rough(
     vectors: int,
     nr: int,
     steps: float,
+    uops: float,
     reads: float,
     waits: float,
 ) -> float:
     """Cycles of one product nest: each tile at its busiest port, plus what it costs besides.
 
+    uops    instructions of one product
     reads   loads for each sum and step, where both sides run along the lanes; 0 where one does not
     waits   cycles of a whole tile in which nothing is computed
     """
@@ -37,7 +39,7 @@ def rough(
                 dots = h * m * v
                 loads = v / target.rate("load") + h * m / target.rate("broadcast")
                 loads = loads if not reads else dots * reads / target.rate("load")
-                step = max(dots / target.rate("dot"), loads)
+                step = max(dots * uops / target.rate("dot"), loads)
                 # A short reduction is one run with its epilogue, which overlaps with the next.
                 # An accumulator alone is narrowed without a pack.
                 short = steps * dots <= BODY
