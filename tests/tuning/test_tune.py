@@ -25,6 +25,7 @@ from simdflow import ops
 from simdflow.compiler import records
 from simdflow.compiler.records import Record
 from simdflow.tuning import search as searching
+from simdflow.tuning import tune as tuning_module
 from simdflow.tuning.measure import Measurement
 from simdflow.tuning.neighbours import neighbours
 
@@ -47,8 +48,11 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, us: Time) -> list[tuple[sf.Dataflow, float]]:
-    """Let measuring be `us(flow, seconds)`, the default 10; what was measured, in order."""
+    """Let measuring be `us(flow, seconds)`, the default 10, and take 0.02 s of a clock that nothing
+    else moves; what was measured, in order.
+    """
     calls: list[tuple[sf.Dataflow, float]] = []
+    clock = [0.0]
 
     def measured(
         space: Any, flows: list[sf.Dataflow], *, seconds: float, default: sf.Dataflow, **_: Any
@@ -56,12 +60,14 @@ def pretend(monkeypatch: pytest.MonkeyPatch, us: Time) -> list[tuple[sf.Dataflow
         for flow in (default, *flows):
             if flow != default:
                 calls.append((flow, seconds))
-            time.sleep(0.001)
+            clock[0] += 0.02
             took = 10.0 if flow == default else us(flow, seconds)
             yield Measurement(flow, took, 0.01, 10, "", 10.0)
 
     monkeypatch.setattr(searching, "measure", measured)
     monkeypatch.setattr(searching, "NEAR_PREDICTED", 8)
+    for module in (searching, tuning_module):
+        monkeypatch.setattr(module, "monotonic", lambda: clock[0])
     return calls
 
 
@@ -150,7 +156,7 @@ def test_times_of_another_machine_are_its_own(monkeypatch: pytest.MonkeyPatch) -
             yield Measurement(flow, 12.0 - us, 0.0, 9, "", 7.0, other)
 
     monkeypatch.setattr(searching, "measure", measured)
-    tuning = sf.tune(dense, **TYPES, budget=0.5, progress=False)
+    tuning = sf.tune(dense, **TYPES, budget=0.2, progress=False)
     assert tuning.best.why == "nothing was measured on this machine"
     assert not tuning.recorded
     assert {r.place for r in kept()} == {records.place_of(other)}
