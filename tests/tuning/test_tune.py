@@ -83,12 +83,8 @@ def kept() -> list[Record]:
 def test_the_search_climbs_and_records_its_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     def us(flow: sf.Dataflow, seconds: float) -> float:
         tile = dict(flow.tile)  # a slope that leads to m=5, n=32
-        return (
-            9.0
-            + abs(tile.get("m", 1) - 5)
-            + abs(tile.get("n", 1) - 32) / 16
-            - 6 * ((tile.get("m"), tile.get("n")) == (5, 32))
-        )
+        far = abs(tile.get("m", 1) - 5) + abs(tile.get("n", 1) - 32) / 16
+        return 8.0 + 0.3 * far if far else 3.0
 
     calls = pretend(monkeypatch, us)
     lines: list[str] = []
