@@ -7,11 +7,11 @@ choice. Chooses nothing for machines that measured elsewhere but a record of the
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from ..compiler.candidates import candidates
@@ -119,19 +119,19 @@ class Search:
         )  # fmt: skip
 
     def _search(self, end: float) -> None:
-        began = time.monotonic()
+        began = monotonic()
         queue = self._ideas(RANKING * (end - began))
         each = 1.0  # seconds a dataflow takes, at first a guess
         while True:
-            left = end - time.monotonic() - (FINALISTS + 2) * each
+            left = end - monotonic() - (FINALISTS + 2) * each
             batch = self._batch(
                 queue, max(1, min(BATCH * workers(self.executor), int(left / each)))
             )
             if not batch or (self.tried and left <= 0):
                 break
-            started, leader = time.monotonic(), self.best()
+            started, leader = monotonic(), self.best()
             self._measure(batch, SECONDS)
-            each = (time.monotonic() - started) / len(batch)
+            each = (monotonic() - started) / len(batch)
             if (best := self.best()) is not None and best != leader and not _unsteady(best):
                 self._choose(best)  # so that a run that is killed leaves a choice
         self._confirm()
@@ -144,7 +144,7 @@ class Search:
         space = self.space
         own = [flow for _, flow in sorted(candidates(space.nest, space.target), key=_rough)]
         yield from _predicted(space, own[: 2 * FINALISTS])
-        end = time.monotonic() + seconds
+        end = monotonic() + seconds
         yield from _predicted(space, space.sample(max(8, min(SAMPLED, int(4 * seconds)))), end)
 
     def _batch(self, queue: Iterator[Dataflow], size: int) -> list[Dataflow]:
@@ -261,7 +261,7 @@ def _predicted(
     """Dataflows by the cost model's time, the least first; those there is no time for come last."""
     cycles: dict[Dataflow, float] = {}
     for flow in flows:
-        if end is not None and time.monotonic() > end:
+        if end is not None and monotonic() > end:
             break
         try:
             decided = space.plan(flow)
@@ -276,4 +276,4 @@ def search(
     space: Space, budget: float, executor: Executor | None, say: Callable[[str], None]
 ) -> Tuning:
     """Tune the kernel of a space for about `budget` seconds."""
-    return Search(space, executor, say).run(time.monotonic() + budget)
+    return Search(space, executor, say).run(monotonic() + budget)

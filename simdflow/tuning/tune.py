@@ -6,11 +6,11 @@ changes, integers never.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..compiled import CompiledKernel
@@ -120,8 +120,8 @@ def tune(
 
 
 def _timer(show: Show) -> Callable[[str], None]:
-    began = time.monotonic()
-    return lambda text: show(time.monotonic() - began, text)
+    began = monotonic()
+    return lambda text: show(monotonic() - began, text)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _network(
     from ..graph.compile import staged
     from ..graph.steps import compiled
 
-    end = time.monotonic() + budget
+    end = monotonic() + budget
     options = {"batch": None, "threads": 1, **options}
     target = find_target(options["target"])
     stages, _ = staged(graph, options["batch"], options["threads"], target)
@@ -174,11 +174,11 @@ def _network(
     left = [r for r in ranked if weights[r] >= LEAST_SHARE * total]
     tunings: list[Tuning] = []
     shares = []
-    while left and (not tunings or time.monotonic() < end):
+    while left and (not tunings or monotonic() < end):
         request, *left = left
         rest = weights[request] / (weights[request] + sum(weights[r] for r in left))
         space = Space(StepKernel(request), {}, target)
-        tuning = search(space, max(0.0, rest * (end - time.monotonic())), executor, say)
+        tuning = search(space, max(0.0, rest * (end - monotonic())), executor, say)
         tunings.append(tuning)
         shares.append(weights[request] / total)
         if tuning.interrupted:
