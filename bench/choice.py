@@ -17,11 +17,11 @@ from statistics import median
 
 import simdflow as sf
 from simdflow.peaks import clock_loop
+from simdflow.tuning.verdict import rank_correlation
 
 from .cases import Case
 from .choice_layers import Subject, layers, subject
 from .compiling import Counts, compile_kernels, compilers
-from .correlation import rank_correlation
 from .dataflows import chosen_targets
 from .rows import Options, Result, Row, cpu_name, machine, number, table, write_json
 from .timing import interleaved, pinned
@@ -142,7 +142,7 @@ def _timed(row: Row, candidates: dict[str, Candidate], seconds: float) -> Row:
 
 
 def _correlation(predicted: Sequence[float], times: Sequence[float]) -> float:
-    return round(rank_correlation(predicted, times), 3)
+    return round(rank_correlation(predicted, times) or 0.0, 3)
 
 
 def times_over(row: Row) -> float | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import mean, median
 
-from .correlation import rank_correlation
+from simdflow.tuning.verdict import rank_correlation
+
 from .rows import table
 from .study_measure import ENGINES, Cell
 from .study_variants import BOTH, LEFT, NAIVE, OWN
@@ -182,7 +183,7 @@ def _ranks(model: Callable[[Cell], float]) -> Callable[[Sequence[Layer]], str]:
             mine = [c for c in layer.values() if c.anchor in PAPER and c.allocation != LEFT]
             if len(mine) > 2:
                 times = [c.us or 0.0 for c in mine]
-                found.append(rank_correlation([model(c) for c in mine], times))
+                found.append(rank_correlation([model(c) for c in mine], times) or 0.0)
         return f"{median(found):.2f}, lowest {min(found):.2f}" if found else NOTHING
 
     return text

@@ -16,7 +16,6 @@ import pytest
 import simdflow as sf
 from bench import cases, choice, choice_layers, nests
 from bench.cases import Case
-from bench.correlation import rank_correlation
 from bench.rows import Options, Row
 
 SMALL = Case("mobilenet", "conv2d", 7, 6, 3, 5, k=3, stride=2)
@@ -107,14 +106,6 @@ def test_the_summary_judges_each_target() -> None:
     assert "avx512: rank correlation, cost model: median 0.47, lowest 0.40" in text
     assert "avx512: rank correlation, memory operations: median 0.25, lowest 0.25" in text
     assert text[4].endswith("worst 1.042 of 1 layers; asked 1.05 and 1.15: reached")
-
-
-def test_rank_correlation() -> None:
-    assert rank_correlation([1, 2, 3, 9], [10, 20, 30, 31]) == pytest.approx(1)
-    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert rank_correlation([1, 1, 1], [3, 2, 1]) == 0
-    # By hand: ranks 1.5 1.5 3 and 1 2 3.
-    assert rank_correlation([5, 5, 6], [1, 2, 3]) == pytest.approx(0.8660254)
 
 
 def test_the_layers_are_large_or_of_another_kind_and_the_studys_too() -> None:

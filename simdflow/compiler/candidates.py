@@ -136,7 +136,8 @@ def _tiles(
     steps = math.prod(
         extents[a.name] for a in r.axes if a.kind == "reduce" and a.name not in inside
     ) * (-(-extent_of(flat, axis) // g) if axis else 1)
-    row = target.dot(*(flat.type_of(x.operand).scalar.name for x in pair), r.scalar.name, g)
+    a, b = (flat.type_of(x.operand).scalar.name for x in pair)
+    row = target.dot(a, b, r.scalar.name, g) or target.dot(b, a, r.scalar.name, g)
     uops = row.uops if row else 1.0
     last = rows[-1] if rows else ""
     before = rows[-2] if len(rows) > 1 else ""

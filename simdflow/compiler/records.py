@@ -24,6 +24,7 @@ from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError, SimdflowError, TuningWarning
 from ..dsl.nest import LoopNest, Origin
 from ..dsl.version import VERSION
+from ..targets.core import caches
 from ..targets.detect import features_string
 from . import journal
 from .cache import default_dir, environment
@@ -176,26 +177,12 @@ def machine() -> Mapping[str, Any]:
     return {
         "cpu": found["cpu"],
         "features": hashlib.sha256(found["features"].encode()).hexdigest()[:16],
-        "caches": cache_sizes(),
+        "caches": str(caches()),
         "simdflow": VERSION,
         "numba": found["numba"],
         "llvmlite": found["llvmlite"],
         "llvm": found["llvm"],
     }
-
-
-@cache
-def cache_sizes() -> str:
-    """Kinds and sizes of the first core's caches as the system tells them, "1 Data 48K, ...", or
-    "" where it does not.
-    """
-    found = []
-    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        with suppress(OSError):
-            found.append(
-                " ".join((folder / f).read_text().strip() for f in ("level", "type", "size"))
-            )
-    return ", ".join(found)
 
 
 def place_of(about: Mapping[str, Any]) -> str:
