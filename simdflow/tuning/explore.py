@@ -20,9 +20,12 @@ from ..compiled import CompiledKernel
 from ..compiler.cost import Cost, cost
 from ..compiler.lower import lower
 from ..compiler.plan import RegisterPlan
+from ..compiler.records import of_key
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import OperandError
+from ..kernel import Kernel
 from ..peaks import Peaks, peaks
+from .keep import WORTH, Keeper
 from .measure import BATCH, SECONDS, Measurement, measure, workers
 from .memory_operations import memory_operations
 from .space import Space
@@ -95,6 +98,7 @@ class Exploration:
     budget       the seconds that were given
     gmac         multiply-accumulates this core reaches for these types, 1e9 a second; None where
                  there is no product
+    recorded     whether the fastest is now what the kernel uses when none is given (records.py)
     """
 
     name: str
@@ -107,6 +111,7 @@ class Exploration:
     budget: float
     peaks: Peaks
     gmac: float | None
+    recorded: bool = False
 
     @property
     def measured(self) -> tuple[Variant, ...]:
@@ -180,7 +185,9 @@ def explore(
     measured first, then by turns the next best and one from each (anchor, lanes, auxiliary), so
     that predicted against measured says something of the whole space. Counting and predicting take
     a third of a budget at most; a budget of 0 measures nothing, and takes the time it takes.
-    Ctrl-C keeps what was measured. `name` is what to call the layer, if not as its kernel.
+    Ctrl-C keeps what was measured. Each measurement is recorded, as `sf.tune` does, and the fastest
+    is the choice from then on, if it is faster than the default and than what was chosen before.
+    `name` is what to call the layer, if not as its kernel.
 
     Raises OperandError for a negative budget, and what `measure` raises.
     """
@@ -206,6 +213,7 @@ def explore(
     predicted.sort(key=lambda v: v.cycles)
     order = _order(predicted, default)
     found = _measured(space, order, start + budget, executor, tell) if budget else {}
+    recorded = _remembered(space, found)
     variants = [replace(v, measurement=found.get(v.flow)) for v in predicted]
     variants.sort(key=lambda v: (_class(v), v.time_us))
     return Exploration(
@@ -219,6 +227,7 @@ def explore(
         budget,
         limits,
         _gmac(variants, limits),
+        recorded,
     )
 
 
@@ -302,6 +311,26 @@ def _measured(
     except KeyboardInterrupt:
         tell("stopped", len(found), len(flows))
     return found
+
+
+def _remembered(space: Space, found: Mapping[Dataflow, Measurement]) -> bool:
+    """Whether the fastest is now the recorded choice: it is faster than the default, and no choice
+    on record is faster than this one, each beside the default of its own rounds.
+    """
+    here = [m for m in found.values() if m.us and m.about is None]
+    best = max(here, key=lambda m: m.gain, default=None)
+    if best is None:
+        return False
+    request = space.made(None).request
+    keeper = Keeper.of(request)
+    for m in found.values():
+        keeper.keep(m, choice=False)
+    before = of_key(keeper.key)
+    known = (before.reference or 0.0) / before.us if before is not None and before.us else WORTH
+    recorded = best.gain >= known and keeper.keep(best, choice=True)
+    if recorded and isinstance(space.kernel, Kernel):
+        space.kernel.refresh()
+    return recorded
 
 
 def _gmac(variants: Sequence[Variant], limits: Peaks) -> float | None:

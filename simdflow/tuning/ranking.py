@@ -34,6 +34,8 @@ def text(e: Exploration, most: int) -> str:
     if len(e.variants) > most:
         lines.append(f"and {len(e.variants) - most} more")
     lines += ["", *correlations(e), *e.verdict]
+    if e.recorded:
+        lines.append("recorded: used from now on where no dataflow is given (simdflow cache info)")
     failed = [v for v in e.variants if v.why]
     lines += [f"without a time: {short(v.flow)}: {v.why}" for v in failed[:5]]
     if len(failed) > 5:

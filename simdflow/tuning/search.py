@@ -7,34 +7,22 @@ choice. Chooses nothing for machines that measured elsewhere but a record of the
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
 from ..compiler.candidates import candidates
 from ..compiler.cost import cost
 from ..compiler.lower import lower
-from ..compiler.records import (
-    Record,
-    append,
-    described,
-    here,
-    key_of,
-    machine,
-    now,
-    place_of,
-    resolved,
-)  # fmt: skip
+from ..compiler.records import place_of, resolved
 from ..dsl.dataflow import Dataflow
 from ..dsl.errors import DataflowError
+from .keep import WORTH, Keeper
 from .measure import BATCH, SECONDS, Measurement, measure, workers
 from .neighbours import neighbours
 from .space import Space
 
-WORTH = 1.01  # a choice is at least this much faster than the default, else it is the default
 FINALISTS = 3
 UNUSUAL = 0.10  # a second measurement further away from the first than this asks for a third
 UNSTEADY = 0.25  # so does a spread as large
@@ -87,7 +75,6 @@ class Search:
     space: Space
     executor: Executor | None
     say: Callable[[str], None]
-    session: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     tried: set[Dataflow] = field(default_factory=set)
     found: dict[Dataflow, Measurement] = field(default_factory=dict)
     away: dict[str, list[Measurement]] = field(default_factory=dict)
@@ -96,8 +83,7 @@ class Search:
     def __post_init__(self) -> None:
         self.request = self.space.made(None).request
         self.default = self.space.default
-        self.key = key_of(self.request)
-        self.text = described(self.request)
+        self.keeper = Keeper.of(self.request)
 
     def run(self, end: float) -> Tuning:
         """Search until `end` (of time.monotonic) or Ctrl-C."""
@@ -171,7 +157,7 @@ class Search:
         for m in measure(
             self.space, flows, seconds=seconds, executor=self.executor, default=self.default
         ):
-            self._keep(m, choice=False)
+            self.keeper.keep(m, choice=False)
             if m.about is not None:
                 self.away.setdefault(place_of(m.about), []).append(m)
                 continue
@@ -208,7 +194,7 @@ class Search:
         for measured in self.away.values():
             timed = [m for m in measured if m.us]
             if timed:
-                self._keep(max(timed, key=lambda m: m.gain), choice=True)
+                self.keeper.keep(max(timed, key=lambda m: m.gain), choice=True)
 
     def best(self) -> Measurement | None:
         """The fastest beside the default of its own rounds; the default where none is worth it."""
@@ -220,27 +206,7 @@ class Search:
 
     def _choose(self, m: Measurement | None) -> None:
         if m is not None:
-            self.recorded = self._keep(m, choice=True)
-
-    def _keep(self, m: Measurement, choice: bool) -> bool:
-        about: Mapping[str, Any] = m.about or machine()
-        return append(
-            Record(
-                key=self.key,
-                place=here() if m.about is None else place_of(m.about),
-                choice=choice,
-                date=now(),
-                kernel=self.space.nest.name,
-                flow=m.flow,
-                us=m.us,
-                spread=m.spread,
-                calls=m.calls,
-                reference=m.reference,
-                why=m.why,
-                session=self.session,
-                about={**self.text, **about},
-            )
-        )
+            self.recorded = self.keeper.keep(m, choice=True)
 
 
 def _rough(candidate: tuple[float, Dataflow]) -> float:
