@@ -60,7 +60,8 @@ def _dots(
     types = (flat.type_of(x.operand) for x in _product(flat)[1])
     if max(t.size * t.scalar.bits // 8 for t in types) > target.core.caches.l2:
         return
-    for axis, g in group_options(flat, target, lanes_axis):
+    for name, g in group_options(flat, target, lanes_axis):
+        axis = name.split("__")[-1]
         wide = lanes_of(flat, target.width) * g
         if axis and extent_of(flat, axis) >= 2 * wide:
             for n in (min(most, 8), min(most, 4)) if rows else (2, 3):

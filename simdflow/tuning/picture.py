@@ -141,6 +141,7 @@ def _roofline(e: Exploration, axes: Any, anchors: list[str]) -> None:
     if e.gmac:
         axes.axhline(e.gmac, color="black", lw=1)
         axes.annotate(f"measured peak {e.gmac:.0f} GMAC/s", (low, e.gmac * 1.05), fontsize=7)
+    axes.set_xlim(low, high)
     _logarithmic(axes)
     if e.measured:
         axes.legend(fontsize=8, loc="lower right")
