@@ -14,10 +14,10 @@ from ..dsl.dataflow import Dataflow
 from ..dsl.nest import Load, LoopNest, Reduction, integer
 from ..targets import Target
 from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
-from .cost import LINE, PAGE, THRASHED, VISIT
+from .cost import LINE, PAGE, PAGES, THRASHED, VISIT
 from .flatten import extent_of, flatten, fuse_named, fused_run, fusing_refused, value_operands
 from .period import period_of
-from .rough import BODY, rough
+from .rough import BODY, Reads, rough
 from .streams import streams
 from .tile import tile_keys
 from .weave import TOGETHER, whole
@@ -53,12 +53,14 @@ def _dots(
     flat: LoopNest, target: Target, lanes_axis: str, rows: list[str]
 ) -> Iterator[tuple[float, Dataflow]]:
     """Each output a dot product along the reduction, where outputs do not fill a vector, or there
-    is one row of them: dense 1024-1000 u8 takes 9.5 us so, 10.5 with the outputs as lanes. Weights
-    from beyond L2 come slower in several streams, 2048-1000 in 23 us against 21 (one Zen 4 core).
+    is one row of them and the weights fill L2: dense 1024-1000 u8 takes 9.5 us so, 10.5 with the
+    outputs as lanes. From beyond L2 they come slower in several streams, 2048-1000 in 23 us against
+    21, and small ones lose by the sums at the end (one Zen 4 core).
     """
     most = flat.extents[lanes_axis]
     types = (flat.type_of(x.operand) for x in _product(flat)[1])
-    if max(t.size * t.scalar.bits // 8 for t in types) > target.core.caches.l2:
+    size, l2 = max(t.size * t.scalar.bits // 8 for t in types), target.core.caches.l2
+    if size > l2 or (not rows and size < l2 // 2):
         return
     for name, g in group_options(flat, target, lanes_axis):
         axis = name.split("__")[-1]
@@ -182,12 +184,12 @@ def _tiles(
                     )
                     if flow is None:
                         continue
-                    reads = waits = 0.0
+                    reads = Reads()
                     if both:
                         sums = outer * mr * nr
-                        reads, waits = _window_reads(flat, flow, target, sums, nr, g, held)
+                        reads = _window_reads(flat, flow, target, sums, nr, g, held)
                     cycles = others * rough(
-                        target, n_before, outer, n_last, mr, vectors, nr, steps, uops, reads, waits
+                        target, n_before, outer, n_last, mr, vectors, nr, steps, uops, reads
                     )
                     yield cycles, flow
 
@@ -199,10 +201,8 @@ def _sensible(n: int, most: int) -> set[int]:
 
 def _window_reads(
     flat: LoopNest, flow: Dataflow, target: Target, sums: int, nr: int, g: int, held: bool
-) -> tuple[float, float]:
-    """(loads of a depthwise product for each of its sums and groups, cycles that a tile waits for
-    pixels far apart).
-    """
+) -> Reads:
+    """What a tile of a depthwise product reads."""
     lanes = lanes_of(flat, target.width)
     fused = fuse_named(flat, flow)
     r, pair = _product(fused)
@@ -227,9 +227,12 @@ def _window_reads(
     apart = min((n for n in steps_in_memory if n >= LINE), default=LINE)
     pixels = keys / nr * (g if g > 1 else 1)
     way = target.core.caches.l1 // target.core.caches.ways
-    visits = pixels * min(1.0, apart / PAGE) * (nr if held else 1)
+    visits = pixels * min(1.0, apart / PAGE)
+    visits *= nr if held and visits > PAGES else 1
     thrashed = apart % way == 0 and pixels > target.core.caches.ways
-    return reads, VISIT * visits + (THRASHED if thrashed else 0.0)
+    far = flat.type_of(moving.operand).size * item > target.core.caches.l1
+    moves = keys * (g if g > 1 else 1) * lanes * item / target.core.l2_bytes if far else 0.0
+    return Reads(reads, VISIT * visits + (THRASHED if thrashed else 0.0), moves / sums)
 
 
 def _flow(

@@ -5,12 +5,28 @@ Ranks hundreds of tiles, of which the best few are planned, lowered and counted 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..targets import Target
 from .cost import late
 
 # Instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache.
 BODY = 96
 EPILOGUE = 4.8  # instructions that an accumulator ends with: scaled, rounded, narrowed, stored
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a tile reads of a window whose two sides run along the lanes.
+
+    loads   for each sum and step; 0 where a side does not run along them
+    waits   cycles of a whole tile in which nothing is computed
+    moves   cycles from L2 for each sum
+    """
+
+    loads: float = 0.0
+    waits: float = 0.0
+    moves: float = 0.0
 
 
 def rough(
@@ -23,14 +39,10 @@ def rough(
     nr: int,
     steps: float,
     uops: float,
-    reads: float,
-    waits: float,
+    reads: Reads,
 ) -> float:
-    """Cycles of one product nest: each tile at its busiest port, plus what it costs besides.
-
-    uops    instructions of one product
-    reads   loads for each sum and step, where both sides run along the lanes; 0 where one does not
-    waits   cycles of a whole tile in which nothing is computed
+    """Cycles of one product nest: each tile at its busiest port, plus what it costs besides; `uops`
+    are the instructions of one product.
     """
     total = 0.0
     for h, th in _pieces(n_before, outer):
@@ -38,7 +50,7 @@ def rough(
             for v, tv in _pieces(vectors, nr):
                 dots = h * m * v
                 loads = v / target.rate("load") + h * m / target.rate("broadcast")
-                loads = loads if not reads else dots * reads / target.rate("load")
+                loads = dots * reads.loads / target.rate("load") if reads.loads else loads
                 step = max(dots * uops / target.rate("dot"), loads)
                 # A short reduction is one run with its epilogue, which overlaps with the next.
                 # An accumulator alone is narrowed without a pack.
@@ -47,8 +59,9 @@ def rough(
                 ends = (EPILOGUE + (2 if v == 1 else 0)) / target.rate("other")
                 after = part * ends * dots + (3 if short else 12)
                 # A smaller tile waits as long: it reads fewer pixels, but those of its neighbour.
-                after += waits
-                total += th * tm * tv * (steps * (step if short else max(step, 4.0)) + after)
+                after += reads.waits
+                cycles = steps * (step if short else max(step, 4.0)) + after
+                total += th * tm * tv * max(cycles, dots * reads.moves)
     return total
 
 
