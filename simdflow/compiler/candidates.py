@@ -17,7 +17,7 @@ from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
 from .cost import LINE, PAGE, PAGES, THRASHED, VISIT
 from .flatten import extent_of, flatten, fuse_named, fused_run, fusing_refused, value_operands
 from .period import period_of
-from .rough import BODY, Reads, rough
+from .rough import BODY, NARROWED, STORED, Reads, rough
 from .streams import streams
 from .tile import tile_keys
 from .weave import TOGETHER, whole
@@ -142,6 +142,7 @@ def _tiles(
     a, b = (flat.type_of(x.operand).scalar.name for x in pair)
     row = target.dot(a, b, r.scalar.name, g) or target.dot(b, a, r.scalar.name, g)
     uops = row.uops if row else 1.0
+    ends = NARROWED if flat.type_of(flat.out.name).scalar.bits < r.scalar.bits else STORED
     last = rows[-1] if rows else ""
     before = rows[-2] if len(rows) > 1 else ""
     n_last = extent_of(flat, last) if last else 1
@@ -189,7 +190,7 @@ def _tiles(
                         sums = outer * mr * nr
                         reads = _window_reads(flat, flow, target, sums, nr, g, held)
                     cycles = others * rough(
-                        target, n_before, outer, n_last, mr, vectors, nr, steps, uops, reads
+                        target, n_before, outer, n_last, mr, vectors, nr, steps, uops, ends, reads
                     )
                     yield cycles, flow
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..targets import Target
-from .cost import late
+from .cost import OVERLAP, UNEVEN, late
 
 # Instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache.
 BODY = 96
-EPILOGUE = 4.8  # instructions that an accumulator ends with: scaled, rounded, narrowed, stored
+# Instructions that a sum ends with: scaled, rounded, narrowed, stored; or stored after one more.
+NARROWED, STORED = 4.8, 2.0
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,13 @@ def rough(
     nr: int,
     steps: float,
     uops: float,
+    ends: float,
     reads: Reads,
 ) -> float:
-    """Cycles of one product nest: each tile at its busiest port, plus what it costs besides; `uops`
-    are the instructions of one product.
+    """Cycles of one product nest: each tile at its busiest port, plus what it costs besides.
+
+    uops   instructions of one product
+    ends   instructions that a sum ends with
     """
     total = 0.0
     for h, th in _pieces(n_before, outer):
@@ -56,13 +60,14 @@ def rough(
                 # An accumulator alone is narrowed without a pack.
                 short = steps * dots <= BODY
                 part = 0.75 + 0.25 * late(dots * (steps + 5)) if short else 1.0
-                ends = (EPILOGUE + (2 if v == 1 else 0)) / target.rate("other")
-                after = part * ends * dots + (3 if short else 12)
+                end = (ends + (2 if v == 1 and ends > STORED else 0)) / target.rate("other")
+                after = part * end * dots + (3 if short else 12)
                 # A smaller tile waits as long: it reads fewer pixels, but those of its neighbour.
                 after += reads.waits
                 cycles = steps * (step if short else max(step, 4.0)) + after
-                total += th * tm * tv * max(cycles, dots * reads.moves)
-    return total
+                far = dots * reads.moves
+                total += th * tm * tv * (max(cycles, far) + OVERLAP * min(cycles, far))
+    return total * UNEVEN ** ((n_before % outer > 0) + (n_last % mr > 0) + (vectors % nr > 0))
 
 
 def _pieces(n: int, size: int) -> list[tuple[int, int]]:
