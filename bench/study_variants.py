@@ -76,7 +76,7 @@ def variants(case: Case, target: Target) -> list[Variant]:
 
 
 class _Shape:
-    """The numbers of papers.md 1.4 for one layer and target."""
+    """YFlows' counts for one layer and target: registers that are free, taps, inputs used again."""
 
     def __init__(self, case: Case, target: Target) -> None:
         self.case = case
