@@ -65,7 +65,7 @@ def _dots(
     for name, g in group_options(flat, target, lanes_axis):
         axis = name.split("__")[-1]
         wide = lanes_of(flat, target.width) * g
-        if axis and extent_of(flat, axis) >= 2 * wide:
+        if axis and extent_of(flat, axis) >= wide:
             for n in (min(most, 8), min(most, 4)) if rows else (2, 3):
                 tile = {lanes_axis: n} | {a: min(2, extent_of(flat, a)) for a in rows}
                 yield 0.0, Dataflow(tile=tile, lanes=axis, group=axis if g > 1 else "")
