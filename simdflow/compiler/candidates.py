@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.nest import Load, LoopNest, Reduction, integer
@@ -20,6 +21,7 @@ from .period import period_of
 from .rough import BODY, NARROWED, STORED, Reads, rough
 from .streams import streams
 from .tile import tile_keys
+from .turn import PIECE
 from .weave import TOGETHER, whole
 
 WINDOW = 40  # groups of a window that is one step because its rows are not whole groups
@@ -37,8 +39,11 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
         return
     alone = compressed_rows(flat)
     rows = fused_run(flat, [a for a in grid if a != lanes_axis and a not in alone])
-    for group in group_options(flat, target, lanes_axis):
-        yield from _tiles(flat, target, lanes_axis, rows, group)
+    for narrow in _widths(flat, target, lanes_axis):
+        width = narrow.width if narrow.width < target.width else 0
+        for group in group_options(flat, target, lanes_axis):
+            for cycles, flow in _tiles(flat, narrow, lanes_axis, rows, group):
+                yield cycles, replace(flow, width=width)
     if not rows or 2 * flat.extents[lanes_axis] <= lanes_of(flat, target.width):
         yield from _dots(flat, target, lanes_axis, rows[-1:])
     several = repeated(flat, target, lanes_axis)
@@ -47,6 +52,18 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
         rows = fused_run(flat, [a.name for a in flat.grid if a.name != several])
         for group in group_options(flat, target, several):
             yield from _tiles(flat, target, several, rows, group)
+
+
+def _widths(flat: LoopNest, target: Target, lanes_axis: str) -> Iterator[Target]:
+    """The target with vectors as wide as the lanes, and with half of that where it leaves fewer of
+    them empty: 3x3 of 96x96x3-8 u8 takes 6.2 us in 512 bits, 3.7 in 256 (one Zen 4 core).
+    """
+    n, width = flat.extents[lanes_axis], target.width
+    while width > PIECE and n <= lanes_of(flat, width // 2):
+        width //= 2
+    yield replace(target, width=width)
+    if width > PIECE and -n % lanes_of(flat, width) >= lanes_of(flat, width // 2):
+        yield replace(target, width=width // 2)
 
 
 def _dots(

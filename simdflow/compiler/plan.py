@@ -7,7 +7,7 @@ that does not fit the nest or the register file.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..dsl.dataflow import Dataflow, Sizes
 from ..dsl.errors import DataflowError
@@ -38,6 +38,7 @@ class RegisterPlan:
     woven              tiles of whole blocks of vectors have their lanes interwoven (weave.py)
     slots              operand -> registers it may hold in the body
     hoisted            operand -> registers it holds across the loops that do not mention it
+    target             as wide as the vectors of this plan
     registers          vector registers used at the most, and how they add up
     """
 
@@ -155,7 +156,7 @@ def plan(nest: LoopNest, flow: Dataflow, target: Target) -> RegisterPlan:
     return RegisterPlan(
         nest=nest,
         flow=flow,
-        target=target,
+        target=replace(target, width=flow.width),
         lanes=lanes,
         group=group,
         dot=dot,

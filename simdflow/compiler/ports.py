@@ -32,10 +32,11 @@ EXPENSIVE |= {"mod": 40, "floordiv": 40, "hadd": 10, "hmax": 10, "hmin": 10}
 
 def pieces(op: Op, target: Target) -> float:
     """Registers one instruction works on: wide vectors are split, 8-bit ones count as they are, and
-    less than half a register goes through in half the time where the core has paths of half.
+    half a register goes through in half the time where the core has paths of half.
     """
     bits = 8 if op.vec.scalar == "bool" else SCALARS[op.vec.scalar].bits
-    return max(0.5, op.vec.lanes * bits / target.width)
+    least = target.rate("other") / target.core.at(target.width // 2).other
+    return max(least, op.vec.lanes * bits / target.width)
 
 
 def number(op: Op, place: int) -> int:
