@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..dsl.errors import KernelError
 from ..dsl.nest import Affine, Axis, Load, Run
@@ -46,11 +46,15 @@ class Tile:
 
     spots   grid points but for the lanes' axis, in loop order
     vectors along the lanes; `valid(j)` lanes of vector j exist
+    known   load -> which register each point of it is, as far as asked for (body.py)
     """
 
     plan: RegisterPlan
     base: Mapping[str, Affine]
     sizes: Mapping[str, int]
+    known: dict[Load, dict[object, Address]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def lanes(self) -> int:

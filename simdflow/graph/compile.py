@@ -6,6 +6,7 @@ Graph --passes--> Graph --steps_of--> Schedule --fuse--> Schedule --store--> Sto
 
 from __future__ import annotations
 
+from ..dsl.errors import ModelError
 from ..targets import Target
 from ..targets import target as find_target
 from .arena import plan
@@ -53,6 +54,11 @@ def compile(
     Raises ModelError for a graph that cannot be compiled, TargetError for a target that cannot run
     here.
     """
+    if not isinstance(graph, Graph):
+        raise ModelError(
+            f"compile: graph={type(graph).__name__} is no Graph; sf.trace, sf.from_tflite and "
+            f"sf.from_onnx make one, and a Model has one. Pass model.graph for another batch."
+        )
     chosen = find_target(target)
     stages, repeats = staged(graph, batch, threads, chosen)
     options = {"batch": batch, "threads": threads, "target": chosen.name}

@@ -360,3 +360,10 @@ def test_profiling_runs_each_step_alone() -> None:
     for call in model.calls(buffers):
         call()
     np.testing.assert_array_equal(buffers.outputs["conv2d_2"], model(x))
+
+
+def test_a_model_is_no_graph() -> None:
+    model = compile(sf.trace(lambda x: ops.relu(x), f32[1, 4], name="small"))
+    with pytest.raises(sf.ModelError, match=r"graph=Model is no Graph.*Pass model\.graph"):
+        compile(model)  # type: ignore[arg-type]
+    assert compile(model.graph, batch=2).predict(np.ones((2, 4), np.float32)).shape == (2, 4)
