@@ -79,11 +79,12 @@ def subject(case: Case, target: str) -> Subject:
     if case.network in ("resnet50", "mobilenet"):
         nest = layer_nest(problem(case))
         kind, shape = nest.types["out"], nest.problem.expected.shape
-        out = np.empty(kind.shape, kind.scalar.dtype)
+        out = sf.empty(kind, beside=nest.arrays["x"])
         judge = partial(_mismatch, nest.problem, shape)
         return Subject(case, nest.space(target), nest.arrays, out, judge)
     layer = study_kernels.layer(case)
-    out = np.empty(layer.expected.shape, np.int32)
+    beside = layer.x.words if isinstance(layer.x, sf.Bits) else layer.x
+    out = sf.empty(sf.i32[layer.expected.shape], beside=beside)
     arrays = {"x": layer.x, "w": layer.w}
     return Subject(case, layer.space(target), arrays, out, layer.wrong)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simdflow.placing import placed
+
 from .cases import BORDERED, Case, Problem, Run, Unsupported
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def prepare(problem: Problem, threads: int) -> Run:
-    """The layer compiled for this CPU, its weights packed, its arrays bound.
+    """The layer compiled for this CPU, its weights packed, its arrays bound, its output as
+    simdflow lays it.
 
     Raises:
         Unsupported: simdflow.ops has no such layer, or it does not run on `threads` threads.
@@ -30,11 +33,12 @@ def prepare(problem: Problem, threads: int) -> Run:
         return _binary(problem)
     op, settings, weights = _op(problem), _settings(problem), _packed(problem)
     dtype = np.float32 if problem.case.dtype == "f32" else problem.expected.dtype
-    out = np.empty(problem.expected.shape, dtype)
-    if not padded(problem.case):
-        return Run(op.bind(problem.x, weights, problem.bias, out=out, **settings), out.copy)
+    x = bordered(problem)
+    out = placed(problem.expected.shape, np.dtype(dtype), x)
+    if x is problem.x:
+        return Run(op.bind(x, weights, problem.bias, out=out, **settings), out.copy)
     inside = settings | {"padding": problem.case.padding, "bordered": True}
-    call = op.bind(bordered(problem), weights, problem.bias, out=out, **inside)
+    call = op.bind(x, weights, problem.bias, out=out, **inside)
     copying = op.bind(problem.x, weights, problem.bias, out=out, **settings)
     return Run(call, out.copy, BORDERED, copying)
 
@@ -57,7 +61,7 @@ def _binary(problem: Problem) -> Run:
     border = ((0, 0), *problem.case.padding, (0, 0))
     x = sf.pack_bits(np.pad(problem.x, border, constant_values=1))
     w = sf.pack(sf.pack_bits(problem.w.transpose(0, 1, 3, 2)))
-    out = np.empty(problem.expected.shape, np.int32)
+    out = placed(problem.expected.shape, np.dtype(np.int32), x.words)
     made = binary_conv2d.specialize(
         x=x.type, w=w.type, out=sf.i32[out.shape], stride=problem.case.stride
     )

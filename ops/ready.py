@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..dsl.errors import OperandError
+from ..placing import new
 from .layer import Layer
 
 
@@ -35,10 +36,14 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What one thread has of a layer: the buffers between the kernels, and its steps."""
+    """What one thread has of a layer: the buffers between the kernels, and its steps.
+
+    last   the buffers that the last step reads
+    """
 
     buffers: Mapping[str, np.ndarray]
     runs: tuple[Run, ...] | None
+    last: tuple[np.ndarray, ...]
 
 
 class Ready:
@@ -57,8 +62,12 @@ class Ready:
             fresh = self._quick(operands[0])
             if fresh is not None:
                 return fresh
-        result = np.empty(self._shape, self._dtype) if out is None else self._checked(out, operands)
-        runs = (self._shared or self._mine()).runs
+        held = self._shared or self._mine()
+        if out is None:
+            result = new(self._shape, self._dtype, held.last or operands)
+        else:
+            result = self._checked(out, operands)
+        runs = held.runs
         # Seen in another shape, an array in another order is a copy: not what is to be written.
         if runs is None or (out is not None and not out.flags.c_contiguous):
             return self._slowly(operands, result)
@@ -83,10 +92,10 @@ class Ready:
         if runs is None or len(runs) != 1 or len(self._inputs) != 1:
             return None
         call, view, seen = runs[0].call, runs[0].view, self._inputs[0][1]
-        empty, shape, dtype = np.empty, self._shape, self._dtype
+        shape, dtype = self._shape, self._dtype
 
         def quick(x: Any) -> np.ndarray | None:
-            result = empty(shape, dtype)
+            result = new(shape, dtype, (x,))
             target = result if view is None else result.reshape(view)
             if type(x) is np.ndarray and x.shape != seen:
                 x = x.reshape(seen)
@@ -99,7 +108,10 @@ class Ready:
         held: Held | None = getattr(self._local, "held", None)
         if held is None:
             buffers = {b.name: b.make() for b in self.layer.buffers}
-            held = self._local.held = Held(buffers, self._runs(buffers))
+            last = tuple(
+                buffers[o] for o in self.layer.steps[-1].operands if type(o) is str and o in buffers
+            )
+            held = self._local.held = Held(buffers, self._runs(buffers), last)
         return held
 
     def _runs(self, buffers: Mapping[str, np.ndarray]) -> tuple[Run, ...] | None:

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from .graph.trace import trace
     from .kernel import Kernel, kernel
     from .operands import Bits, PackedOperand, pack, pack_bits
+    from .placing import empty
     from .targets import Target, host_targets, target
     from .tuning.explore import explore
     from .tuning.space import dataflows
@@ -98,6 +99,7 @@ _LAZY = {
     "target": "targets",
     "host_targets": "targets",
     "Target": "targets",
+    "empty": "placing",
     "dataflows": "tuning.space",
     "explore": "tuning.explore",
     "trace": "graph.trace",
@@ -145,6 +147,7 @@ __all__ = [
     "compare",
     "compile",
     "dataflows",
+    "empty",
     "erf",
     "exp",
     "explore",

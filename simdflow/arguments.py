@@ -49,12 +49,6 @@ def plain(a: Operand) -> Any:
     return a
 
 
-def fresh(kind: OperandType) -> Any:
-    """A new output of an operand type, not initialized: an array, or Bits."""
-    stored = np.empty(kind.stored, stored_dtype(kind))
-    return Bits(stored, kind.shape) if kind.scalar.kind == "b" else stored
-
-
 def check_count(kernel: str, inputs: tuple[str, ...], operands: tuple[Operand, ...]) -> None:
     """Raise OperandError unless there is one operand for each input."""
     if len(operands) != len(inputs):

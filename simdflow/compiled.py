@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import Operand, checked_inputs, checked_out, fresh, native_arrays, plain
+from .arguments import Operand, checked_inputs, checked_out, native_arrays, plain
 from .compiler.artifact import Artifact, stored_dtype
 from .compiler.call import Slot, bound, caller, conform
 from .compiler.native import Function, link
@@ -26,6 +26,7 @@ from .dsl.errors import OperandError
 from .dsl.nest import LoopNest
 from .dsl.types import OperandType
 from .operands import Bits, PackedOperand, check_range, pack
+from .placing import empty, new
 
 
 class CompiledKernel:
@@ -213,7 +214,7 @@ class CompiledKernel:
             given = dict(zip(self._inputs, operands, strict=False))
             straight &= all(self._keeps_promise(n, given[n]) for n in self._promised if n in given)
         if straight and not bits:
-            result = np.empty(shape, dtype) if out is None else out
+            result = new(shape, dtype, operands[:1]) if out is None else out
             parts: list[Any] = []
             for name, a in zip(self._inputs, operands, strict=False):
                 packing = self._packing.get(name)
@@ -237,7 +238,7 @@ class CompiledKernel:
         named = self._named(operands)
         kind = self.out_type
         result = (
-            fresh(kind) if out is None else checked_out(self._name, self._out, out, kind, named)
+            empty(kind) if out is None else checked_out(self._name, self._out, out, kind, named)
         )
         words = result.words if isinstance(result, Bits) else result
         arrays = self._arrays(named, words)
@@ -365,7 +366,7 @@ class CompiledKernel:
         named = self._named(operands)
         plan = self.plan
         kind = plan.nest.type_of(plan.nest.out.name)
-        result = fresh(kind)
+        result = empty(kind)
         words = result.words if isinstance(result, Bits) else result
         words[...] = 0
         packings = {p.operand: p for p in plan.packings}

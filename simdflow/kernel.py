@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import Operand, check_count, fresh, operand_type, plain
+from .arguments import Operand, check_count, operand_type, plain
 from .compiled import CompiledKernel
 from .compiler.request import Request
 from .dsl.dataflow import Dataflow
@@ -22,6 +22,7 @@ from .dsl.interpret import interpret
 from .dsl.parse import parse
 from .dsl.types import OperandType
 from .operands import Bits
+from .placing import empty
 from .targets import Target
 from .targets import target as find_target
 
@@ -170,7 +171,7 @@ class Kernel:
 
         nest = bind(self.nest, types, constants)
         arrays = {n: plain(a) for n, a in zip(self._inputs, operands, strict=True)}
-        result = fresh(nest.type_of(nest.out.name)) if out is None else out
+        result = empty(nest.type_of(nest.out.name)) if out is None else out
         arrays[nest.out.name] = result.words if isinstance(result, Bits) else result
         bits = {
             k: t

@@ -35,6 +35,7 @@ LAYERS = {
     "simdflow.compiled": 2,
     "simdflow.notebook": 2,
     "simdflow.arguments": 2,
+    "simdflow.placing": 2,
     "simdflow.operands": 2,
     "simdflow.peaks": 2,
     "simdflow.testing": 3,

@@ -7,23 +7,24 @@ tile. Nothing is planned here.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 from ..dsl.dataflow import Dataflow
-from ..dsl.nest import Load, LoopNest, Reduction, integer
+from ..dsl.nest import Load, LoopNest, Reduction
 from ..targets import Target
 from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
-from .cost import LINE, PAGE, PAGES, THRASHED, VISIT
 from .flatten import extent_of, flatten, fuse_named, fused_run, fusing_refused, value_operands
 from .period import period_of
-from .rough import BODY, NARROWED, STORED, Reads, rough
+from .reads import Reads, window_reads
+from .rough import BODY, NARROWED, STORED, rough
 from .streams import streams
-from .tile import tile_keys
 from .turn import PIECE
-from .weave import TOGETHER, whole
+from .weave import TOGETHER
 
+STRAIGHT = 400  # products of a window whose taps are all in the body, its weights read each time
 WINDOW = 40  # groups of a window that is one step because its rows are not whole groups
 
 
@@ -168,15 +169,22 @@ def _tiles(
     both = all(lanes_axis in x.index[-1].axes for x in pair)
     # The taps of a row alone, where the whole window's weights leave no room for four accumulators.
     window = {a.name: extents[a.name] for a in r.axes if a.kind == "reduce"}
-    wholes = (
-        not both or _tap_groups(window, axis, g) * _sharing(window, axis, g) + 5 < target.budget,
-    )
+    taps = _tap_groups(window, axis, g) * _sharing(window, axis, g)
+    wholes = not both or taps + 5 < target.budget
+    # A window without groups is held up by what comes from L2. It reads its pixels whole, or keeps
+    # a few channels and walks down the columns, and in any shape: 3x3 of 14x14x512 f32 takes 16 us
+    # so and 23 us with whole pixels, 112x112x64, stride 2, 52 and 44 (one Zen 4 core).
+    upright = both and g == 1
+    orders: list[tuple[str, ...]] = [()]
+    if upright and n_before > 1 and vectors > 1:
+        orders.append((lanes_axis, last, before))
     # Where a group lies in two kernel rows, its words are also those of the tile's next row: LLVM
     # then goes through general registers for both, 3x3 of 96x96x3-8 takes 4.1 us in 2 x 4 pixels
     # and 3.8 in 1 x 8 (one Zen 4 core).
     jumping = bool(axis) and bool(fusing_refused(flat, tuple(inside)))
     above = {1} if jumping else {1, 2, 3, 4, 7} & set(range(1, n_before + 1))
     seen = set()
+    known: dict[object, int] = {}
     period = period_of(flat, lanes_axis)
     for nr in sorted(
         {n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n <= vectors}
@@ -186,7 +194,8 @@ def _tiles(
             continue
         for outer in sorted(above):
             for mr in range(1, min(n_last, 14) + 1):
-                if outer > 1 and ((mr != n_last and n_last <= 14) or mr < min(outer, n_last)):
+                short = mr < min(outer, n_last) or (mr != n_last and n_last <= 14 and not both)
+                if outer > 1 and short and not upright:
                     continue  # the longer side along the memory
                 if (
                     outer * mr * nr + min(nr, outer * mr) + 2 > target.budget
@@ -195,22 +204,25 @@ def _tiles(
                     continue
                 if mr not in _sensible(n_last, 14):
                     continue
+                if upright and (nr > 4 or (outer * mr == 1 and n_before * n_last > 1)):
+                    continue  # each pixel is read for few products
                 seen.add((outer, mr, nr))
                 tile = {lanes_axis: nr * lanes}
                 tile |= {last: mr} if mr > 1 else {}
                 tile |= {before: outer} if outer > 1 else {}
-                for all_taps, held in (
-                    (wholes[0], h) for h in ((True, False) if both and nr > 1 else (True,))
-                ):
+                ways = [(wholes, h) for h in ((True, False) if both and nr > 1 else (True,))]
+                if upright and taps * outer * mr * nr <= STRAIGHT:
+                    ways = [(True, nr == 1 and wholes)]
+                for (all_taps, held), order in itertools.product(ways, orders):
                     flow = _flow(
                         flat, target, lanes_axis, axis, g, tile, outer * mr, nr, all_taps, held
                     )
                     if flow is None:
                         continue
+                    flow = replace(flow, order=order)
                     reads = Reads()
                     if both:
-                        sums = outer * mr * nr
-                        reads = _window_reads(flat, flow, target, sums, nr, g, held)
+                        reads = window_reads(flat, flow, target, last, nr, g, held, known)
                     cycles = others * rough(
                         target, n_before, outer, n_last, mr, vectors, nr, steps, uops, ends, reads
                     )
@@ -220,42 +232,6 @@ def _tiles(
 def _sensible(n: int, most: int) -> set[int]:
     """Row tiles worth trying: of each number of tiles the smallest, so that they come out even."""
     return {-(-n // k) for k in range(1, n + 1) if -(-n // k) <= most}
-
-
-def _window_reads(
-    flat: LoopNest, flow: Dataflow, target: Target, sums: int, nr: int, g: int, held: bool
-) -> Reads:
-    """What a tile of a depthwise product reads."""
-    lanes = lanes_of(flat, target.width)
-    fused = fuse_named(flat, flow)
-    r, pair = _product(fused)
-    moving = max(pair, key=lambda x: len(x.index[-1].axes))
-    unroll = dict(flow.unroll)
-    passes = math.prod(-(-fused.extents[a.name] // unroll.get(a.name, 1)) for a in r.axes)
-    steps = math.prod(fused.extents[a.name] for a in r.axes) / max(g, 1) / passes
-    woven = g == 4 and whole(dict(flow.tile)[flow.lanes], lanes)
-    keys = tile_keys(fused, flow, moving, lanes, g)
-    reads = keys * (1.5 if woven else 3.0 if g > 1 else 1.0) / steps / sums
-    if not held:  # the weights are loaded again, as far as registers do not suffice
-        needed = nr * math.prod(
-            fused.extents[a] if a != flow.group else -(-fused.extents[a] // g) for a in unroll
-        )
-        reads += max(0.0, 1 - (target.registers - sums - 2) / needed)
-    item = max(flat.type_of(moving.operand).scalar.bits // 8, 1)
-    steps_in_memory = [
-        integer(c) * item
-        for t, c in moving.index[-1].terms
-        if isinstance(t, str) and t != flow.lanes
-    ]
-    apart = min((n for n in steps_in_memory if n >= LINE), default=LINE)
-    pixels = keys / nr * (g if g > 1 else 1)
-    way = target.core.caches.l1 // target.core.caches.ways
-    visits = pixels * min(1.0, apart / PAGE)
-    visits *= nr if held and visits > PAGES else 1
-    thrashed = apart % way == 0 and pixels > target.core.caches.ways
-    far = flat.type_of(moving.operand).size * item > target.core.caches.l1
-    moves = keys * (g if g > 1 else 1) * lanes * item / target.core.l2_bytes if far else 0.0
-    return Reads(reads, VISIT * visits + (THRASHED if thrashed else 0.0), moves / sums)
 
 
 def _flow(
@@ -282,7 +258,8 @@ def _flow(
         # Depthwise: the taps in the body (or those of a row), each pixel read once. Either one
         # vector after the other, its weights in registers (held), or all vectors of a pixel
         # together, the weights read again.
-        taps = [a for a in r.axes if whole or a.name == r.axes[-1].name]
+        last = [a for a in r.axes if flat.extents[a.name] > 1][-1:]
+        taps = r.axes if whole else last
         unroll = {a.name: flat.extents[a.name] for a in taps}
         kept = _tap_groups(unroll, axis, g) * _sharing(unroll, axis, g) if held else 1
         if mr * nr + kept + 2 > target.budget:

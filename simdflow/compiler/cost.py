@@ -13,10 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..dsl.nest import integer
 from .plan import RegisterPlan
-from .ports import arithmetic, busiest, together
-from .program import Address, Fetch, Loop, Op, Program, Statement
+from .ports import arithmetic, busiest, loading, together
+from .program import Fetch, Loop, Op, Program, Statement
 from .traffic import traffic
 from .values import remaining, written_out
 
@@ -27,12 +26,12 @@ UNEVEN = 1.03
 LATENCY = 4.0  # of a dot product or a fused multiply-add
 MISPREDICT = 14.0  # leaving a loop
 FORESEEN = 0.3  # of it, where the trips are few enough to be predicted
-# Depthwise 7x7x1024 f32 in tiles of 7 pixels by 48 channels takes 1.3 cycles a product, of 4 by 32
-# 2.3, and 14x14x512 one vector of channels after the other 1.8, all together 1.2 (one Zen 4 core).
-PAGE, PAGES, VISIT, THRASHED = 4096, 8, 3.5, 100.0
-# 13 rows 4 KB apart are more than the 12 ways of their set of L1: a 1x1 layer of 7x7x1024 f32,
-# alone on the core, took 430 us with tiles of 13 rows and 421 us with tiles of 10.
-LINE, CROWDED_CYCLES = 64, 0.5
+# Cycles of a pass of a loop besides its body: of an innermost one, of one whose body is a whole
+# window with its epilogue, and of one around others.
+PASS, WINDOW, PASSES = 0.5, 2.5, 2.0
+# Loads that the arithmetic hides are not for nothing: 3x3 of 56x56x64-64 u8 takes 498 us with 10
+# loads for 16 products and 539 us with 17 (one Zen 4 core).
+BESIDE = 0.1
 Counts = dict[str, float]  # instructions by kind
 
 
@@ -90,14 +89,14 @@ def _straight(
         or (op.dst and op.dst in op.registers)
     )
     chain = max(chains.values(), default=0) * LATENCY if chained else 0.0
-    cycles = busiest(ports, plan.target)
+    cycles = busiest(ports, plan.target) + BESIDE * loading(ports, plan.target)
     # A tile with its reduction and its epilogue in one run: the longer the run, the less the next
     # tile's products hide the epilogue.
     end = max((i for i, op in enumerate(ops) if op.name == "dot"), default=-1) + 1
     if end:
         phases = sum(busiest(together(part), plan.target) for part in (parts[:end], parts[end:]))
         cycles += late(arithmetic(ports)) * (phases - cycles)
-    return max(cycles, chain) + (_waiting if plan.whole_window else _crowding)(ops, plan)
+    return max(cycles, chain)
 
 
 def late(instructions: float) -> float:
@@ -105,67 +104,6 @@ def late(instructions: float) -> float:
     next: 1x1 layers of 16 and 24 channels in tiles of 8 to 24 accumulators, on one Zen 5 core.
     """
     return min(1.0, max(0.0, (instructions - 100) / 150))
-
-
-def _crowding(ops: Sequence[Op], plan: RegisterPlan) -> float:
-    """Cycles for rows of a tile that lie a multiple of 4 KB apart: more of them than a set of L1
-    has ways push each other out.
-    """
-    found = (_dense_bytes(op, plan, LINE) for op in ops)
-    lines = Counter(place for place in found if place is not None)
-    caches = plan.target.core.caches
-    number = caches.l1 // caches.ways // LINE
-    sets = Counter((name, line % number) for name, line in lines)
-    # A quarter of the ways is the other operands'.
-    most = caches.ways * 3 // 4
-    return CROWDED_CYCLES * sum(
-        n for (name, line), n in lines.items() if sets[name, line % number] > most
-    )
-
-
-def _dense_bytes(op: Op, plan: RegisterPlan, unit: int) -> tuple[str, int] | None:
-    """(operand, which `unit` of its bytes) a load of a dense operand starts in, the loops' part
-    left out; None for other instructions.
-    """
-    where = op.args[0] if op.name in ("load", "broadcast", "gather") else None
-    dense = {o.name for o in plan.nest.operands if plan.packing(o.name) is None}
-    if not isinstance(where, Address) or where.operand not in dense:
-        return None
-    item = max(plan.nest.type_of(where.operand).scalar.bits // 8, 1)
-    return where.operand, integer(where.offset.const) * item // unit
-
-
-def _waiting(ops: Sequence[Op], plan: RegisterPlan) -> float:
-    """Cycles in which a window waits for pixels that lie far apart: for each page that is not among
-    the last it went to, and where so many lines are in one set of L1 that what is fetched ahead is
-    gone before it is used.
-    """
-    found = (_dense_bytes(op, plan, LINE) for op in ops if op.name != "broadcast")
-    lines = list(dict.fromkeys(place for place in found if place is not None))
-    pages = [(name, line * LINE // PAGE) for name, line in lines]
-    if not pages:
-        return 0.0
-    caches = plan.target.core.caches
-    way = caches.l1 // caches.ways
-    sets = Counter((name, line % (way // LINE)) for name, line in lines)
-    known, visits = list[object](), 0
-    for page in pages:
-        visits += page not in known
-        known = [page, *(p for p in known if p != page)][:PAGES]
-    thrashed = max(sets.values()) > caches.ways and _whole_ways(plan, way)
-    return VISIT * visits + (THRASHED if thrashed else 0.0)
-
-
-def _whole_ways(plan: RegisterPlan, way: int) -> bool:
-    """Whether neighbouring pixels lie whole ways of L1 apart, so that all are in the same sets."""
-    steps = [
-        integer(c) * plan.nest.type_of(load.operand).scalar.bits // 8
-        for load in (plan.a, plan.b)
-        if load is not None and plan.packing(load.operand) is None
-        for term, c in load.index[-1].terms
-        if isinstance(term, str) and term != plan.flow.lanes
-    ]
-    return any(n and n % way == 0 for n in steps) and min(n for n in steps if n > LINE) >= way
 
 
 def _issue(
@@ -193,7 +131,8 @@ def _issue(
                 inner = not any(isinstance(x, Loop) for x in written_out(s.body))
                 leaving = MISPREDICT * (FORESEEN if trips <= 24 else 1.0) if inner else 1.0
                 once = _issue(s.body, plan, times * trips, counts, s.var)
-                total += trips * (once + (0.5 if inner else 2.0)) + leaving
+                pass_ = (WINDOW if plan.whole_window else PASS) if inner else PASSES
+                total += trips * (once + pass_) + leaving
     return total
 
 

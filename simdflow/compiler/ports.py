@@ -113,10 +113,15 @@ def arithmetic(ports: Ports) -> float:
     return ports["dot"] + ports["shuffle"] + ports["other"]
 
 
+def loading(ports: Ports, target: Target) -> float:
+    """Cycles of the ports that load."""
+    return ports["load"] / target.rate("load") + ports["broadcast"] / target.rate("broadcast")
+
+
 def busiest(ports: Ports, target: Target) -> float:
     """Cycles of the port that is busy the longest."""
     return max(
         *(ports[kind] / target.rate(kind) for kind in ("dot", "store", "shuffle")),
-        ports["load"] / target.rate("load") + ports["broadcast"] / target.rate("broadcast"),
+        loading(ports, target),
         arithmetic(ports) / target.rate("other"),
     )

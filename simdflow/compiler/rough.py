@@ -5,29 +5,14 @@ Ranks hundreds of tiles, of which the best few are planned, lowered and counted 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..targets import Target
 from .cost import OVERLAP, UNEVEN, late
+from .reads import Reads
 
 # Instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache.
 BODY = 96
 # Instructions that a sum ends with: scaled, rounded, narrowed, stored; or stored after one more.
 NARROWED, STORED = 4.8, 2.0
-
-
-@dataclass(frozen=True)
-class Reads:
-    """What a tile reads of a window whose two sides run along the lanes.
-
-    loads   for each sum and step; 0 where a side does not run along them
-    waits   cycles of a whole tile in which nothing is computed
-    moves   cycles from L2 for each sum
-    """
-
-    loads: float = 0.0
-    waits: float = 0.0
-    moves: float = 0.0
 
 
 def rough(
@@ -47,6 +32,7 @@ def rough(
 
     uops   instructions of one product
     ends   instructions that a sum ends with
+    reads  what a tile reads besides
     """
     total = 0.0
     for h, th in _pieces(n_before, outer):
@@ -62,8 +48,6 @@ def rough(
                 part = 0.75 + 0.25 * late(dots * (steps + 5)) if short else 1.0
                 end = (ends + (2 if v == 1 and ends > STORED else 0)) / target.rate("other")
                 after = part * end * dots + (3 if short else 12)
-                # A smaller tile waits as long: it reads fewer pixels, but those of its neighbour.
-                after += reads.waits
                 cycles = steps * (step if short else max(step, 4.0)) + after
                 far = dots * reads.moves
                 total += th * tm * tv * (max(cycles, far) + OVERLAP * min(cycles, far))

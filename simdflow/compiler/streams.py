@@ -13,9 +13,9 @@ from ..dsl.dataflow import Dataflow
 from ..dsl.nest import LoopNest
 from ..targets import Target
 from .complete import lanes_of
-from .cost import LINE
 from .flatten import extent_of, fused_run
 from .program import Vec
+from .traffic import LINE
 from .turn import NEAR, PIECE, contiguous_axis, square
 
 CROWD = 16  # cache lines in one set of L1

@@ -73,7 +73,7 @@ _ZEN_4 = Core(
         (512, Rates(dot=1.0, load=1.0, broadcast=2.0, store=0.5, shuffle=1.0, other=2.0)),
     ),
     l2_bytes=30.0,
-    l3_bytes=18.0,
+    l3_bytes=22.0,
     memory_bytes=8.0,
 )
 _INTEL = Core(

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import fresh
 from ..compiled import CompiledKernel
 from ..compiler.records import machine
 from ..compiler.request import Request
@@ -28,8 +27,9 @@ from ..dsl.dataflow import Dataflow
 from ..dsl.nest import LoopNest
 from ..dsl.types import OperandType
 from ..operands import Bits
+from ..placing import empty
 from ..targets import target
-from .operands import operands, roomy
+from .operands import operands
 
 TURN_NS = 200_000  # a turn is at least this long: its first calls reload what others evicted
 ROUNDS = 5
@@ -133,11 +133,9 @@ def _bound(
     made: CompiledKernel, given: Mapping[str, Any]
 ) -> tuple[Callable[[], object], np.ndarray]:
     kind = made.out_type
-    out = fresh(kind)
-    if isinstance(out, Bits):
-        words = out.words
-    else:
-        words = out = roomy(out, kind.slack)
+    beside = next((a for a in given.values() if type(a) is np.ndarray), None)
+    out = empty(kind, beside=beside)
+    words = out.words if isinstance(out, Bits) else out
     words.view(np.uint8).reshape(-1)[...] = 0xA5
     return made.bind(**given, **{made.output: out}), words
 
