@@ -74,6 +74,8 @@ def uops(op: Op, plan: RegisterPlan) -> dict[str, float]:
         return {"load": count if whole else 2.0 * count, "shuffle": count - whole}
     if op.name == "interleave":
         return {"shuffle": n * (len(op.args) - 1)}
+    if op.name == "store" and len(op.args) == 4:
+        return {"store": n, "shuffle": 1.0}  # a later part of a register, moved down first
     if op.name in ("store", "store_bits"):
         return {"store": n}
     if op.name == "scatter":

@@ -83,14 +83,15 @@ def remaining(ops: Sequence[Op], plan: RegisterPlan, var: str) -> list[Ports]:
         if op.dst:
             values[op.dst] = number
     firsts = [n == i for i, n in enumerate(numbers)]
-    hoisted, found = 0, []
+    hoisted, found = set[int](), list[Ports]()
     again = len({n for i, n in enumerate(numbers) if n != i and not still[n]})
     staying = sum(f and s for f, s in zip(firsts, still, strict=True))
     kept = min(1.0, max(0, free - staying) / again) if again else 1.0
     for op, number, first, stays in zip(ops, numbers, firsts, still, strict=True):
         ports = uops(op, plan)
-        if stays and first and hoisted < free:
-            hoisted += 1
+        if stays and first and len(hoisted) < free:
+            hoisted.add(number)
+        if number in hoisted:
             ports = {}
         elif ports and (stays or (not first and not still[number])):
             ports = {"load": 1.0} if stays else {"load": 1.0 - kept}
