@@ -7,7 +7,6 @@ tile. Nothing is planned here.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -210,19 +209,17 @@ def _tiles(
                 tile = {lanes_axis: nr * lanes}
                 tile |= {last: mr} if mr > 1 else {}
                 tile |= {before: outer} if outer > 1 else {}
-                ways = [(wholes, h) for h in ((True, False) if both and nr > 1 else (True,))]
-                if upright and taps * outer * mr * nr <= STRAIGHT:
-                    ways = [(True, nr == 1 and wholes)]
-                for (all_taps, held), order in itertools.product(ways, orders):
+                sums = outer * mr * nr
+                straight = wholes or (upright and taps * sums <= STRAIGHT)
+                for order in orders:
                     flow = _flow(
-                        flat, target, lanes_axis, axis, g, tile, outer * mr, nr, all_taps, held
+                        flat, target, lanes_axis, axis, g, tile, outer * mr, nr, straight, order
                     )
                     if flow is None:
                         continue
-                    flow = replace(flow, order=order)
                     reads = Reads()
                     if both:
-                        reads = window_reads(flat, flow, target, last, nr, g, held, known)
+                        reads = window_reads(flat, flow, target, last, nr, g, known)
                     cycles = others * rough(
                         target, n_before, outer, n_last, mr, vectors, nr, steps, uops, ends, reads
                     )
@@ -244,7 +241,7 @@ def _flow(
     mr: int,
     nr: int,
     whole: bool,
-    held: bool,
+    order: tuple[str, ...],
 ) -> Dataflow | None:
     r, pair = _product(flat)
     wide = [x for x in pair if lanes_axis in x.index[-1].axes]
@@ -256,12 +253,13 @@ def _flow(
             auxiliary = {wide[0].operand: 1, narrow[0].operand: mr}
     else:
         # Depthwise: the taps in the body (or those of a row), each pixel read once. Either one
-        # vector after the other, its weights in registers (held), or all vectors of a pixel
-        # together, the weights read again.
+        # vector after the other, its weights in registers, or all vectors of a pixel together, the
+        # weights read again: where there is no room, or nothing to gain (several vectors of f32).
         last = [a for a in r.axes if flat.extents[a.name] > 1][-1:]
-        taps = r.axes if whole else last
-        unroll = {a.name: flat.extents[a.name] for a in taps}
-        kept = _tap_groups(unroll, axis, g) * _sharing(unroll, axis, g) if held else 1
+        unroll = {a.name: flat.extents[a.name] for a in (r.axes if whole else last)}
+        kept = _tap_groups(unroll, axis, g) * _sharing(unroll, axis, g)
+        if mr * nr + kept + 2 > target.budget or (nr > 1 and g == 1):
+            kept = 1
         if mr * nr + kept + 2 > target.budget:
             return None
         auxiliary = {_weights(flat, pair).operand: kept}
@@ -275,8 +273,9 @@ def _flow(
         if fusing_refused(flat, tuple(axis.split("__"))):
             steps = count  # an axis that jumps is one step
         unroll = {axis: steps * g}
+    group = axis if g > 1 else ""
     return Dataflow(
-        auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=axis if g > 1 else "", unroll=unroll
+        auxiliary=auxiliary, tile=tile, lanes=lanes_axis, group=group, unroll=unroll, order=order
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from ..dsl.nest import Affine, Quotient, integer
@@ -34,12 +34,24 @@ class Block:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Object code, the symbol in it, and the texts one may want to read."""
+    """Object code, the symbol in it, and the texts one may want to read: those are made when asked
+    for, a second run of the code generator would be a tenth of a compilation.
+    """
 
     symbol: str
     object: bytes
-    llvm: str
-    asm: str
+    module: Any
+    machine: Any
+
+    @cached_property
+    def llvm(self) -> str:
+        """Optimized LLVM assembly."""
+        return str(self.module)
+
+    @cached_property
+    def asm(self) -> str:
+        """Machine code as text."""
+        return str(self.machine.emit_assembly(self.module))
 
 
 def compile_program(program: Program, target: Target) -> Compiled:
@@ -280,9 +292,18 @@ def _integer(b: Any, a: Affine, variables: dict, factor: int = 1) -> Any:
 def _numba_ir(function: Any, memories: int) -> tuple[str, str]:
     """The unoptimized module of a function and its mangled name, as Numba's front end makes it."""
     from numba import types
+    from numba.core.codegen import JITCodeLibrary
     from numba.core.compiler import Flags, compile_extra
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
+
+    class Unoptimized(JITCodeLibrary):
+        """A module as it was lowered: Numba's passes over its functions are a fifth of the time of
+        a compilation, and `_optimized` runs them all again.
+        """
+
+        def _optimize_functions(self, ll_module: Any) -> None:
+            ll_module.data_layout = self._codegen._data_layout
 
     typing, context = cpu_target.typing_context, cpu_target.target_context
     # Numba's compiler is not reentrant; two kernels may be compiled from two threads.
@@ -293,7 +314,8 @@ def _numba_ir(function: Any, memories: int) -> tuple[str, str]:
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         flags.error_model = "numpy"
         signature = (*[types.voidptr] * memories, types.int64, types.int64)
-        result = compile_extra(typing, context, function, signature, types.void, flags, {})
+        library = Unoptimized(context.codegen(), function.__name__)
+        result = compile_extra(typing, context, function, signature, types.void, flags, {}, library)
         library = result.library
         return str(library._final_module), result.fndesc.llvm_func_name
 
@@ -328,12 +350,10 @@ def _optimized(program: Program, target: Target, ir_text: str, inner: str) -> Co
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = False
-    options.loop_unrolling = False
+    options.loop_unrolling = True  # small loops of known trips, as values.py expects
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    return Compiled(
-        program.name, machine.emit_object(module), str(module), machine.emit_assembly(module)
-    )
+    return Compiled(program.name, machine.emit_object(module), module, machine)
 
 
 def target_machine(target: Target) -> Any:

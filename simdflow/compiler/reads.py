@@ -38,14 +38,12 @@ def window_reads(
     last: str,
     nr: int,
     g: int,
-    held: bool,
     known: dict[object, int],
 ) -> Reads:
     """What a tile of `nr` vectors of lanes reads.
 
     last    the output's axis before the lanes
     g       elements that one instruction sums
-    held    the weights stay in registers over the tile
     known   registers that tiles of this nest need, filled in here
     """
     nest = fuse_named(flat, flow)
@@ -59,8 +57,11 @@ def window_reads(
     taps = math.prod(nest.extents[a.name] for a in r.axes)
     woven = g == 4 and whole(tile[flow.lanes], lanes)
     keys = _keys(nest, flow, pixel, lanes, g, known)
-    loads = keys * (1.5 if woven else 3.0 if g > 1 else 1.0) / (taps / max(g, 1) / passes) / sums
-    if not held:  # the weights are loaded again, as far as registers do not suffice
+    each = 1.5 if woven else {1: 1.0, 2: 2.0}.get(max(g, 1), 3.0)  # rows are put together
+    loads = keys * each / (taps / max(g, 1) / passes) / sums
+    if (
+        dict(flow.auxiliary)[weight.operand] == 1
+    ):  # loaded again, as far as registers do not suffice
         needed = nr * math.prod(
             nest.extents[a] if a != flow.group else -(-nest.extents[a] // g) for a in unroll
         )
