@@ -258,7 +258,7 @@ def _flow(
         last = [a for a in r.axes if flat.extents[a.name] > 1][-1:]
         unroll = {a.name: flat.extents[a.name] for a in (r.axes if whole else last)}
         kept = _tap_groups(unroll, axis, g) * _sharing(unroll, axis, g)
-        if mr * nr + kept + 2 > target.budget or (nr > 1 and g == 1):
+        if (g == 1 and nr > 1) or ((g == 1 or nr > 1) and mr * nr + kept + 2 > target.budget):
             kept = 1
         if mr * nr + kept + 2 > target.budget:
             return None
