@@ -93,7 +93,7 @@ def window_reads(
         again, moved = flow.order[-1] if flow.order else last, beside[1]
     n = tile.get(again, 1)
     if again and n < nest.extents[again]:  # the next tile finds a part of the window
-        twice = replace(flow, tile=tile | {again: min(2 * n, nest.extents[again])})
+        twice = replace(flow, tile=tuple({**tile, again: min(2 * n, nest.extents[again])}.items()))
         fresh = _keys(nest, twice, pixel, lanes, g, known) / keys - 1
         between = 1 - fresh if flow.order else 1.0  # of the window, from a line to itself
         room = read * between <= KEPT * sets * caches.ways * LINE

@@ -167,7 +167,10 @@ def _room(a: _Access, depth: int, caches: Caches) -> bool:
 def _accesses(program: Program) -> list[_Access]:
     found: dict[tuple, tuple[int, Affine, int, Loops, set[tuple[int, int]]]] = {}
     _collect(program.body, program, (), found)
-    return [_Access(ops, _merged(spans), *where) for ops, *where, spans in found.values()]
+    return [
+        _Access(ops, _merged(spans), offset, item, loops)
+        for ops, offset, item, loops, spans in found.values()
+    ]
 
 
 def _collect(
