@@ -34,9 +34,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Object code, the symbol in it, and the texts one may want to read: those are made when asked
-    for, a second run of the code generator would be a tenth of a compilation.
-    """
+    """Object code, the symbol in it, and the texts one may want to read, made when asked for."""
 
     symbol: str
     object: bytes
@@ -50,7 +48,7 @@ class Compiled:
 
     @cached_property
     def asm(self) -> str:
-        """Machine code as text."""
+        """Machine code as text, by a second run of the code generator."""
         return str(self.machine.emit_assembly(self.module))
 
 
@@ -298,9 +296,7 @@ def _numba_ir(function: Any, memories: int) -> tuple[str, str]:
     from numba.core.registry import cpu_target
 
     class Unoptimized(JITCodeLibrary):
-        """A module as it was lowered: Numba's passes over its functions are a fifth of the time of
-        a compilation, and `_optimized` runs them all again.
-        """
+        """As it was lowered: Numba's passes are a seventh of the time, and run again later."""
 
         def _optimize_functions(self, ll_module: Any) -> None:
             ll_module.data_layout = self._codegen._data_layout

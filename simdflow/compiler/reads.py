@@ -59,9 +59,7 @@ def window_reads(
     keys = _keys(nest, flow, pixel, lanes, g, known)
     each = 1.5 if woven else {1: 1.0, 2: 2.0}.get(max(g, 1), 3.0)  # rows are put together
     loads = keys * each / (taps / max(g, 1) / passes) / sums
-    if (
-        dict(flow.auxiliary)[weight.operand] == 1
-    ):  # loaded again, as far as registers do not suffice
+    if all(n == 1 for _, n in flow.auxiliary):  # weights read again, as far as registers run out
         needed = nr * math.prod(
             nest.extents[a] if a != flow.group else -(-nest.extents[a] // g) for a in unroll
         )
