@@ -93,6 +93,7 @@ class Search:
         except KeyboardInterrupt:
             interrupted = True
         if interrupted:
+            self._tell()
             self._choose(self.best())
         ranked = sorted(self.found.values(), key=lambda m: (m.us is None, -m.gain))
         failed = Measurement(self.default, None, None, 0, "nothing was measured on this machine")
@@ -163,10 +164,13 @@ class Search:
                 continue
             made.append(m)
             self.found[m.flow] = m
+        self._tell()
+        return made
+
+    def _tell(self) -> None:
         best = self.best()
         shown = f"{best.us:.2f} us, x{best.gain:.2f}" if best and best.us else "nothing yet"
         self.say(f"{self.space.nest.name}: {len(self.found)} measured, best {shown}")
-        return made
 
     def _confirm(self) -> None:
         """Measure the best again, against the default in a fresh worker; what is unusual, once
