@@ -101,19 +101,23 @@ def address(plan: RegisterPlan, load: Load, place: Place) -> Address:
 
 def identity(plan: RegisterPlan, load: Load, place: Place) -> Address:
     """What tells one register of a product's side from others: its address, where it is not one of
-    four that are woven from the same rows, and where groups that begin there do not end elsewhere.
+    four that are woven from the same rows, where groups that begin there do not end elsewhere, and
+    are all as long: a short one (the end of a kernel row) is loaded without what lies behind it.
     """
     if plan.packing(load.operand):
         return address(plan, load, place)
-    if not place.woven:
+    if place.woven:
+        k = place.vector % TOGETHER
+        where = address(plan, load, replace(place, vector=place.vector - k))
+        where = replace(where, offset=where.offset.times(TOGETHER).plus(Affine((), k)))
+    else:
         where, steps = address(plan, load, place), group_steps(plan, load, place)
-        if not steps:
-            return where
-        jump = next((g for g, step in enumerate(steps) if step != g), 0)
-        return replace(where, offset=where.offset.times(plan.group).plus(Affine((), jump)))
-    k = place.vector % TOGETHER
-    block = address(plan, load, replace(place, vector=place.vector - k))
-    return replace(block, offset=block.offset.times(TOGETHER).plus(Affine((), k)))
+        if steps:
+            jump = next((g for g, step in enumerate(steps) if step != g), 0)
+            where = replace(where, offset=where.offset.times(plan.group).plus(Affine((), jump)))
+    left = place.left + (plan.shift.stride * (place.sharing - 1) if plan.shift else 0)
+    missing = max(0, plan.group - left)
+    return replace(where, offset=where.offset.times(plan.group).plus(Affine((), missing)))
 
 
 def group_steps(plan: RegisterPlan, load: Load, place: Place) -> tuple[int, ...]:
