@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..dsl.errors import OperandError
-from ..placing import new
+from ..placing import large, new
 from .layer import Layer
 
 
@@ -53,6 +53,7 @@ class Ready:
         self.op, self.names, self.layer = op, names, layer
         self._inputs = tuple(layer.inputs.items())
         self._shape, self._dtype = layer.out.shape, layer.out.scalar.dtype
+        self._large = large(self._shape, self._dtype)
         self._local = threading.local()
         self._shared = None if layer.buffers else self._mine()
         self._quick = self._quickly()
@@ -63,10 +64,12 @@ class Ready:
             if fresh is not None:
                 return fresh
         held = self._shared or self._mine()
-        if out is None:
+        if out is not None:
+            result = self._checked(out, operands)
+        elif self._large:
             result = new(self._shape, self._dtype, held.last or operands)
         else:
-            result = self._checked(out, operands)
+            result = np.empty(self._shape, self._dtype)
         runs = held.runs
         # Seen in another shape, an array in another order is a copy: not what is to be written.
         if runs is None or (out is not None and not out.flags.c_contiguous):
@@ -92,10 +95,10 @@ class Ready:
         if runs is None or len(runs) != 1 or len(self._inputs) != 1:
             return None
         call, view, seen = runs[0].call, runs[0].view, self._inputs[0][1]
-        shape, dtype = self._shape, self._dtype
+        empty, shape, dtype, placing = np.empty, self._shape, self._dtype, self._large
 
         def quick(x: Any) -> np.ndarray | None:
-            result = new(shape, dtype, (x,))
+            result = new(shape, dtype, (x,)) if placing else empty(shape, dtype)
             target = result if view is None else result.reshape(view)
             if type(x) is np.ndarray and x.shape != seen:
                 x = x.reshape(seen)

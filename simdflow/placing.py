@@ -50,8 +50,11 @@ def placed(
     return np.ndarray(shape, dtype, raw, start)
 
 
+def large(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether a result is worth placing."""
+    return math.prod(shape) * dtype.itemsize >= LARGE
+
+
 def new(shape: tuple[int, ...], dtype: np.dtype, operands: Sequence[Any]) -> np.ndarray:
-    """An uninitialized array for what is computed from operands, placed if it is large."""
-    if math.prod(shape) * dtype.itemsize < LARGE:
-        return np.empty(shape, dtype)
+    """An uninitialized array for a large result of operands."""
     return placed(shape, dtype, next((a for a in operands if type(a) is np.ndarray), None))
