@@ -26,7 +26,7 @@ from .dsl.errors import OperandError
 from .dsl.nest import LoopNest
 from .dsl.types import OperandType
 from .operands import Bits, PackedOperand, check_range, pack
-from .placing import empty, large, new
+from .placing import empty, new
 
 
 class CompiledKernel:
@@ -190,11 +190,6 @@ class CompiledKernel:
         return kind.stored, stored_dtype(kind), kind.scalar.kind == "b", straight
 
     @cached_property
-    def _large(self) -> bool:
-        shape, dtype, *_ = self._shape
-        return large(shape, dtype)
-
-    @cached_property
     def _promised(self) -> frozenset[str]:
         """Operands whose type promises a range: a plain array is checked on every call."""
         types = self._types.items()
@@ -219,9 +214,7 @@ class CompiledKernel:
             given = dict(zip(self._inputs, operands, strict=False))
             straight &= all(self._keeps_promise(n, given[n]) for n in self._promised if n in given)
         if straight and not bits:
-            result = out
-            if result is None:
-                result = new(shape, dtype, operands) if self._large else np.empty(shape, dtype)
+            result = new(shape, dtype, operands[:1]) if out is None else out
             parts: list[Any] = []
             for name, a in zip(self._inputs, operands, strict=False):
                 packing = self._packing.get(name)

@@ -56,5 +56,7 @@ def large(shape: tuple[int, ...], dtype: np.dtype) -> bool:
 
 
 def new(shape: tuple[int, ...], dtype: np.dtype, operands: Sequence[Any]) -> np.ndarray:
-    """An uninitialized array for a large result of operands."""
+    """An uninitialized array for a result of operands, placed if it is large."""
+    if not large(shape, dtype):
+        return np.empty(shape, dtype)
     return placed(shape, dtype, next((a for a in operands if type(a) is np.ndarray), None))
