@@ -2,8 +2,8 @@
 
 A load waits for an earlier store whose address has the same last twelve bits, until the CPU knows
 that they differ. Rows of a power of two of bytes meet that at every pixel: depthwise 3x3 of
-14x14x512 f32 takes 16 us where its output lies well, 38 us where it lies whole pages from the input
-(one Zen 4 core). It makes arrays; it runs nothing.
+14x14x512 f32 in tiles of 2 x 2 pixels, down the columns, takes 16 us where its output lies well,
+38 us where it lies whole pages from the input (one Zen 4 core). It makes arrays; it runs nothing.
 """
 
 from __future__ import annotations

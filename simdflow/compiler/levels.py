@@ -103,7 +103,8 @@ def _lanes_place(nest: LoopNest, flow: Dataflow) -> int:
 
     Outermost, so that one panel of weights serves all pixels; but innermost where both sides of the
     product (or no product) run along the lanes: pixels are then read whole. A depthwise f32 layer
-    of 14x14x512 took 32 us the first way, its pixels 2 KB apart and in two sets of L1. Woven tiles
+    of 14x14x512 took 32 us the first way, row by row, its pixels 2 KB apart and in two sets of L1
+    (column by column is a candidate of its own). Woven tiles
     read whole lines, and gain by keeping a panel: 14x14x384 u8 took 3.9 us against 4.4.
     """
     r = nest.reduction

@@ -66,7 +66,7 @@ class _Access:
             step = self.step(loop)
             moves = {i * step % way for i in range(min(passes, trips))}
             found = {(p + m) % way for p in found for m in moves}
-            passes //= trips
+            passes //= max(trips, 1)
         return {p // LINE for p in found}
 
     def between(self, depth: int) -> float:
