@@ -1,35 +1,21 @@
 """Jit: a Program becomes object code through Numba. The only file that imports numba.
 
-Numba sees the loops; every straight-line run of instructions is one intrinsic, a Block, made from
-the Program. What must live from one block to the next (accumulators, hoisted loads) travels as one
-Numba value whose data model is an LLVM struct of vectors, which LLVM takes apart into registers.
-Compiled for the target's own machine with LLVM's vectorizers off, so that the vectors are the
-program's and no wider.
+Numba sees a function of one line: the whole kernel is one intrinsic, which `codegen` writes. Loops
+that Numba types and lowers statement by statement took three times as long to compile.
+The object code is for the target's own machine, with LLVM's vectorizers off, so that the vectors
+are the program's and no wider.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
-from ..dsl.nest import Affine, Quotient, integer
 from ..targets import Target
-from ..targets.emission import Pointer, Value, llvm_type
-from .emit import loop_header
-from .program import Address, Fetch, Loop, Op, Program, Statement, Vec
-
-
-@dataclass(frozen=True)
-class Block:
-    """A straight-line run of instructions; the memories and loop variables it reads, in order."""
-
-    name: str
-    ops: tuple[Op, ...]
-    memories: tuple[str, ...]
-    variables: tuple[str, ...]
+from .codegen import write_program
+from .program import Program
 
 
 @dataclass(frozen=True)
@@ -54,266 +40,100 @@ class Compiled:
 
 def compile_program(program: Program, target: Target) -> Compiled:
     """Object code for `void symbol(void* memory..., int64 begin, int64 end)`."""
-    blocks: list[Block] = []
-    text = _text(program, blocks)
-    state = _state(program, blocks)
-    namespace: dict[str, Any] = {"max": _bound(">"), "min": _bound("<")}
-    integers = {m.scalar for m in program.memories if m.scalar.kind in "ui"}
-    namespace |= {f"__fetch_{s}": _fetch(s.bits, s.kind == "i") for s in integers}
-    namespace["__fresh"] = _fresh(state)
-    for block in blocks:
-        namespace[block.name] = _intrinsic(block, program, target, state)
-    exec(compile(text, f"<simdflow {program.name}>", "exec"), namespace)
-    ir_text, inner = _numba_ir(namespace[program.name], len(program.memories))
-    return _optimized(program, target, ir_text, inner)
+    return _optimized(program, target, *_numba_ir(program, target))
 
 
-# The text Numba sees: loops and blocks. Our own names begin with `__`, which no axis or operand
-# may.
+# From a program to Numba's IR.
 
 
-def _text(program: Program, blocks: list[Block]) -> str:
-    args = ", ".join([*(m.name for m in program.memories), "begin", "end"])
-    head = [f"def {program.name}({args}):", "    __r = __fresh()"]
-    return "\n".join([*head, *_block_lines(program, program.body, 1, blocks)]) + "\n"
+@dataclass(frozen=True)
+class Numba:
+    """Numba's compiler for functions that do nothing but call the one intrinsic, `body`."""
 
-
-def _block_lines(
-    program: Program, body: Sequence[Statement], depth: int, blocks: list[Block]
-) -> Iterator[str]:
-    indent = "    " * depth
-    for straight, run in itertools.groupby(body, key=lambda s: isinstance(s, Op)):
-        if straight:
-            block = _block(f"__block_{len(blocks)}", [s for s in run if isinstance(s, Op)])
-            blocks.append(block)
-            given = ", ".join(["__r", *block.memories, *block.variables])
-            yield f"{indent}__r = {block.name}({given})"
-            continue
-        for s in run:
-            if isinstance(s, Loop):
-                yield indent + loop_header(s)
-                yield from _block_lines(program, s.body, depth + 1, blocks)
-            elif isinstance(s, Fetch):
-                kind = program.memory(s.operand).scalar
-                yield f"{indent}{s.var} = {s.text(f'__fetch_{kind}({s.operand}, {s.offset})')}"
-
-
-def _block(name: str, ops: list[Op]) -> Block:
-    addresses = [a for op in ops for a in op.args if isinstance(a, Address)]
-    memories = dict.fromkeys(a.operand for a in addresses)
-    variables = dict.fromkeys(v for a in addresses for v in sorted(a.offset.axes))
-    return Block(name, tuple(ops), tuple(memories), tuple(variables))
-
-
-def _state(program: Program, blocks: list[Block]) -> dict[str, Vec]:
-    """Registers that live from one block to another: read in some block before written there."""
-    vecs = {op.dst: op.vec for op in program.ops() if op.dst}
-    live: dict[str, Vec] = {}
-    for block in blocks:
-        written: set[str] = set()
-        for op in block.ops:
-            live.update((r, vecs[r]) for r in op.registers if r not in written)
-            written.add(op.dst)
-    return live
-
-
-# Numba types and intrinsics.
+    typing: Any
+    context: Any
+    library: Any
+    body: Callable[..., None]
 
 
 @cache
-def _state_type(vecs: tuple[Vec, ...]) -> Any:
-    from llvmlite import ir
-    from numba import types
-    from numba.extending import models, register_model
+def _numba() -> Numba:
+    """Numba's CPU compiler, without its library of Python and numpy functions.
 
-    struct = ir.LiteralStructType([llvm_type(v) for v in vecs])
-
-    class Registers(types.Type):
-        def __init__(self) -> None:
-            super().__init__(name=f"registers({', '.join(map(str, vecs))})")
-
-    @register_model(Registers)
-    class RegistersModel(models.PrimitiveModel):
-        def __init__(self, manager: Any, fe: Any) -> None:
-            super().__init__(manager, fe, struct)
-
-    return Registers()
-
-
-def _fresh(state: dict[str, Vec]) -> Any:
-    from llvmlite import ir
-    from numba.extending import intrinsic
-
-    kind = _state_type(tuple(state.values()))
-
-    @intrinsic
-    def fresh(typing: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return ir.Constant(context.get_value_type(kind), ir.Undefined)
-
-        return kind(), emit
-
-    return fresh
-
-
-@cache
-def _bound(order: str) -> Any:
-    """`max` and `min` of two integers: Numba's own take many functions to compile."""
-    from numba import types
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def bound(typing: Any, a: Any, b: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.select(builder.icmp_signed(order, *args), *args)
-
-        return types.int64(types.int64, types.int64), emit
-
-    return bound
-
-
-@cache
-def _fetch(bits: int, signed: bool) -> Any:
-    from llvmlite import ir
-    from numba import types
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def fetch(typing: Any, memory: Any, index: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            typed = builder.bitcast(args[0], ir.IntType(bits).as_pointer())
-            value = builder.load(builder.gep(typed, [args[1]]))
-            if bits == 64:
-                return value
-            return (builder.sext if signed else builder.zext)(value, ir.IntType(64))
-
-        return types.int64(types.voidptr, types.int64), emit
-
-    return fetch
-
-
-def _intrinsic(block: Block, program: Program, target: Target, state: dict[str, Vec]) -> Any:
-    from numba import types
-    from numba.extending import intrinsic
-
-    kind = _state_type(tuple(state.values()))
-    arity = len(block.memories) + len(block.variables)
-
-    def typed() -> Any:
-        signature = kind(
-            kind, *[types.voidptr] * len(block.memories), *[types.int64] * len(block.variables)
-        )
-        return signature, lambda context, builder, signature, args: _emit(
-            builder, block, program, target, state, args
-        )
-
-    names = ", ".join(["registers", *(f"a{i}" for i in range(arity))])
-    space: dict[str, Any] = {"typed": typed}
-    exec(f"def {block.name}(typing, {names}):\n    return typed()\n", space)
-    return intrinsic(space[block.name])
-
-
-def _emit(
-    b: Any, block: Block, program: Program, target: Target, state: dict[str, Vec], args: Any
-) -> Any:
-    """LLVM code of a block: its instructions, on registers out of and back into the state."""
-    order = list(state)
-    pointers = dict(zip(block.memories, args[1 : 1 + len(block.memories)], strict=True))
-    variables = dict(zip(block.variables, args[1 + len(block.memories) :], strict=True))
-    held: dict[str, Value] = {}
-    bases: dict[tuple, Any] = {}
-    written: dict[str, None] = {}
-
-    def register(name: str) -> Value:
-        if name not in held:
-            vec = state[name]
-            held[name] = Value(b.extract_value(args[0], order.index(name)), vec.scalar, vec.lanes)
-        return held[name]
-
-    def pointer(a: Address) -> Pointer:
-        memory = program.memory(a.operand)
-        item = max(memory.scalar.bits // 8, 1)
-        return Pointer(
-            _address(b, pointers[a.operand], a, item, variables, bases), memory.scalar.name
-        )
-
-    for op in block.ops:
-        given = [
-            register(a) if isinstance(a, str) else pointer(a) if isinstance(a, Address) else a
-            for a in op.args
-        ]
-        result = target.table[op.name].emit(b, op.vec, *given)
-        if op.dst:
-            held[op.dst] = Value(result, op.vec.scalar, op.vec.lanes)
-            written[op.dst] = None
-    out = args[0]
-    for name in written:
-        if name in state:
-            out = b.insert_value(out, held[name].llvm, order.index(name))
-    return out
-
-
-def _address(b: Any, base: Any, a: Address, item: int, variables: dict, bases: dict) -> Any:
-    """base + variable part, shared by all addresses that have it, + a constant displacement."""
-    from llvmlite import ir
-
-    i64 = ir.IntType(64)
-    key = (a.operand, a.offset.terms)
-    if key not in bases:
-        bases[key] = b.gep(
-            base, [_integer(b, Affine(a.offset.terms), variables, item)], inbounds=True
-        )
-    const = integer(a.offset.const) * item
-    return b.gep(bases[key], [i64(const)], inbounds=True) if const else bases[key]
-
-
-def _integer(b: Any, a: Affine, variables: dict, factor: int = 1) -> Any:
-    from llvmlite import ir
-
-    i64 = ir.IntType(64)
-    total = i64(integer(a.const) * factor)
-    for term, c in a.terms:
-        if isinstance(term, Quotient):
-            inner, d = _integer(b, term.inner, variables), i64(integer(term.divisor))
-            value = b.udiv(inner, d) if term.op == "//" else b.urem(inner, d)
-        else:
-            assert isinstance(term, str), f"{term} was not fetched"
-            value = variables[term]
-        step = i64(integer(c) * factor)
-        total = b.add(total, b.mul(value, step, flags=["nsw"]), flags=["nsw"])
-    return total
-
-
-# From Numba's IR to object code.
-
-
-def _numba_ir(function: Any, memories: int) -> tuple[str, str]:
-    """The unoptimized module of a function and its mangled name, as Numba's front end makes it."""
-    from numba import types
+    Loading that takes 0.4 s of a process's first kernel; a kernel calls none of it.
+    """
+    from numba.core import types, typing
     from numba.core.codegen import JITCodeLibrary
-    from numba.core.compiler import Flags, compile_extra
-    from numba.core.compiler_lock import global_compiler_lock
-    from numba.core.registry import cpu_target
+    from numba.core.cpu import CPUContext
+    from numba.core.typing.templates import AbstractTemplate
 
-    class Unoptimized(JITCodeLibrary):
-        """As it was lowered: Numba's passes are a seventh of the time, and run again later."""
+    def body(*_: object) -> None:
+        """Stands for the program in the function that Numba compiles."""
+
+    class Body(AbstractTemplate):
+        key = body
+
+        def generic(self, given: Any, _named: Any) -> Any:
+            return typing.signature(types.void, *given)
+
+    class Typing(typing.Context):
+        def load_additional_registries(self) -> None:
+            pass
+
+    class Context(CPUContext):
+        def load_additional_registries(self) -> None:
+            pass
+
+        def post_lowering(self, _module: Any, _library: Any) -> None:
+            """Nothing to link: a kernel counts no references."""
+
+    class Library(JITCodeLibrary):
+        """One program's code, as it was written: it is optimized later, for its own target."""
+
+        def __init__(self, codegen: Any, program: Program, target: Target) -> None:
+            super().__init__(codegen, program.name)
+            self.write = partial(write_program, program=program, target=target)
 
         def _optimize_functions(self, ll_module: Any) -> None:
             ll_module.data_layout = self._codegen._data_layout
 
-    typing, context = cpu_target.typing_context, cpu_target.target_context
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        context.active_code_library.write(builder, arguments=arguments)
+        return context.get_dummy_value()
+
+    typed = Typing()
+    context = Context(typed)
+    context.refresh()
+    typed.insert_global(body, types.Function(Body))
+    context.insert_func_defn([(emit, body, (types.VarArg(types.Any),))])
+    return Numba(typed, context, Library, body)
+
+
+def _numba_ir(program: Program, target: Target) -> tuple[str, str]:
+    """The module of a program before any optimization, and its function's mangled name."""
+    from numba.core import types
+    from numba.core.compiler import Flags, compile_extra
+    from numba.core.compiler_lock import global_compiler_lock
+
+    names = ", ".join([*(f"m{i}" for i in range(len(program.memories))), "begin", "end"])
+    text = f"def {program.name}({names}):\n    __body({names})\n"
     # Numba's compiler is not reentrant; two kernels may be compiled from two threads.
     with global_compiler_lock:
-        typing.refresh()
-        context.refresh()
+        numba = _numba()
+        space: dict[str, Any] = {"__body": numba.body}
+        exec(compile(text, f"<simdflow {program.name}>", "exec"), space)
         flags: Any = Flags()
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-        flags.error_model = "numpy"
-        signature = (*[types.voidptr] * memories, types.int64, types.int64)
-        library = Unoptimized(context.codegen(), function.__name__)
-        result = compile_extra(typing, context, function, signature, types.void, flags, {}, library)
-        library = result.library
-        return str(library._final_module), result.fndesc.llvm_func_name
+        kinds = (*[types.voidptr] * len(program.memories), types.int64, types.int64)
+        library = numba.library(numba.context.codegen(), program, target)
+        function = space[program.name]
+        result = compile_extra(
+            numba.typing, numba.context, function, kinds, types.void, flags, {}, library
+        )
+        return str(result.library._final_module), result.fndesc.llvm_func_name
+
+
+# From Numba's IR to object code.
 
 
 # The stack is aligned because registers that do not fit lie there: 64 bytes across two cache lines
