@@ -1,8 +1,9 @@
-"""Codegen: the LLVM instructions of a Program, its loops included, into a function being built.
+"""Codegen: the LLVM instructions of a Program, its loops included, in a function being built.
 
 Registers that live from one straight-line run of instructions to another are slots on the stack,
 which LLVM's first pass takes apart into registers again. An address is computed once for all
-instructions of a run that share its variable part. Knows nothing of Numba or of nests.
+instructions of a run that share its variable part. Knows nothing of Numba or of nests; imported
+late, by what compiles.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from llvmlite import ir
 
 from ..dsl.nest import Affine, Quotient, integer
 from ..targets import Target
@@ -38,12 +41,13 @@ class Frame:
 Variables = Mapping[str, Any]  # loop variables and fetched integers in scope, as i64 values
 
 
-def write_program(builder: Any, program: Program, target: Target, arguments: Sequence[Any]) -> None:
+def write_body(builder: Any, program: Program, target: Target, arguments: Sequence[Any]) -> None:
     """Write a program where `builder` stands; arguments: a pointer a memory, begin, end."""
-    memories = {m.name: m for m in program.memories}
     *pointers, begin, end = arguments
-    slots = {name: (builder.alloca(llvm_type(v)), v) for name, v in _outliving(program).items()}
+    memories = {m.name: m for m in program.memories}
     named = dict(zip(memories, pointers, strict=True))
+    with builder.goto_entry_block():  # LLVM takes only those apart
+        slots = {name: (builder.alloca(llvm_type(v)), v) for name, v in _outliving(program).items()}
     _body(Frame(builder, target, memories, named, (begin, end), slots), program.body, {})
 
 
@@ -106,8 +110,6 @@ def _loop(f: Frame, s: Loop, variables: Variables) -> None:
 
 
 def _fetch(f: Frame, s: Fetch, variables: Variables) -> Any:
-    from llvmlite import ir
-
     b, scalar = f.builder, f.memories[s.operand].scalar
     typed = b.bitcast(f.pointers[s.operand], ir.IntType(scalar.bits).as_pointer())
     value = b.load(b.gep(typed, [_integer(b, s.offset, variables)]))
@@ -123,7 +125,7 @@ def _run(f: Frame, ops: Sequence[Op], variables: Variables) -> None:
     """A straight line: registers out of their slots when first read, back into them at the end."""
     b = f.builder
     held: dict[str, Value] = {}
-    bases: dict[tuple[object, ...], Any] = {}
+    bases: dict[object, Any] = {}
 
     def argument(a: object) -> object:
         if isinstance(a, Address):
@@ -146,7 +148,9 @@ def _run(f: Frame, ops: Sequence[Op], variables: Variables) -> None:
             b.store(held[name].llvm, f.slots[name][0])
 
 
-def _address(f: Frame, a: Address, variables: Variables, bases: dict[tuple[object, ...], Any]) -> Any:
+def _address(
+    f: Frame, a: Address, variables: Variables, bases: dict[tuple[object, ...], Any]
+) -> Any:
     """base + variable part, shared by all addresses that have it, + a constant displacement."""
     b, item = f.builder, max(f.memories[a.operand].scalar.bits // 8, 1)
     key = (a.operand, a.offset.terms)
@@ -172,8 +176,6 @@ def _integer(b: Any, a: Affine, variables: Variables, factor: int = 1) -> Any:
 
 
 def _i64(value: int) -> Any:
-    from llvmlite import ir
-
     return ir.Constant(ir.IntType(64), value)
 
 

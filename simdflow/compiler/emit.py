@@ -10,7 +10,7 @@
                     acc_0_0 = dot_i32x16(acc_0_0, a_0, b_0)
                 store_i32x16(out, ow*64 + oc, acc_0_0)
 
-The same text is what `jit` compiles, with each straight-line run of instructions as one intrinsic.
+`codegen` writes the same for LLVM, loop by loop and instruction by instruction.
 """
 
 from __future__ import annotations

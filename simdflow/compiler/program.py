@@ -1,7 +1,6 @@
 """Program: a kernel as loops over vector instructions.
 
-`lower` makes it, `emit` prints it, `jit` compiles it. Straight-line runs of instructions between
-loops are what `jit` turns into one intrinsic each. Registers are names; an Address is an operand
+`lower` makes it, `emit` prints it, `jit` compiles it. Registers are names; an Address is an operand
 and an offset in elements, affine in the loop variables. Knows nothing of nests or LLVM.
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -115,10 +116,15 @@ def zeros(t: Any) -> Any:
 
 def shuffle(b: Any, x: Any, y: Any, lanes: Sequence[int]) -> Any:
     """The lanes of x, then y, that are named, in that order."""
+    return b.shuffle_vector(x, y, _numbers(tuple(lanes)))
+
+
+# Few are different, and making them was a tenth of writing a kernel.
+@cache
+def _numbers(lanes: tuple[int, ...]) -> Any:
     from llvmlite import ir
 
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
-    return b.shuffle_vector(x, y, mask)
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
 
 
 def splat(b: Any, scalar: Any, lanes: int) -> Any:
