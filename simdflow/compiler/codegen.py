@@ -148,9 +148,7 @@ def _run(f: Frame, ops: Sequence[Op], variables: Variables) -> None:
             b.store(held[name].llvm, f.slots[name][0])
 
 
-def _address(
-    f: Frame, a: Address, variables: Variables, bases: dict[tuple[object, ...], Any]
-) -> Any:
+def _address(f: Frame, a: Address, variables: Variables, bases: dict[object, Any]) -> Any:
     """base + variable part, shared by all addresses that have it, + a constant displacement."""
     b, item = f.builder, max(f.memories[a.operand].scalar.bits // 8, 1)
     key = (a.operand, a.offset.terms)

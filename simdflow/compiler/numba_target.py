@@ -16,13 +16,14 @@ from functools import cache, partial
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types, typing
+from numba.core import types
 from numba.core.callconv import BaseCallConv
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
-from numba.core.typing.templates import AbstractTemplate
+from numba.core.typing.context import Context as TypingContext
+from numba.core.typing.templates import AbstractTemplate, signature
 
 from ..targets import Target
 from .codegen import write_body
@@ -40,10 +41,10 @@ class BodyType(AbstractTemplate):
 
     def generic(self, args: Any, *_: Any) -> Any:
         """The types of one call."""
-        return typing.signature(types.void, *args)
+        return signature(types.void, *args)
 
 
-class Typing(typing.Context):
+class Typing(TypingContext):
     """Numba's typing, without its library."""
 
     def load_additional_registries(self) -> None:
