@@ -15,7 +15,7 @@ import numpy as np
 
 from .arguments import Operand, checked_inputs, checked_out, native_arrays, plain
 from .compiler.artifact import Artifact, stored_dtype
-from .compiler.call import Slot, bound, caller, conform
+from .compiler.call import Slot, bound, caller, conform, with_fixed
 from .compiler.native import Function, link
 from .compiler.packing import aligned
 from .compiler.program import Memory
@@ -331,8 +331,7 @@ class CompiledKernel:
         return made
 
     def prepared(self, *operands: Operand | None) -> Callable[..., bool] | None:
-        """A callable of the operands given as None, which come first, and the output; the others
-        are fixed.
+        """A callable of the operands given as None and the output; the others are fixed.
 
         It runs the kernel and returns True if each array is exactly what the kernel reads or
         writes; on False nothing was touched, and the kernel itself says why or makes a copy. None
@@ -340,13 +339,13 @@ class CompiledKernel:
         that is not fixed. An array that is fixed is the very array.
         """
         *_, bits, straight = self._shape
-        free = sum(a is None for a in operands)
-        if bits or not straight or any(a is not None for a in operands[:free]):
+        if bits or not straight:
             return None
         parts: list[Any] = []
         for name, a in zip(self._inputs, operands, strict=True):
             packing = self._packing.get(name)
             if a is None and packing is None and name not in self._promised:
+                parts.append(None)
                 continue
             if name in self._promised and isinstance(a, np.ndarray):
                 check_range(self._name, name, a, self._types[name])
@@ -356,10 +355,7 @@ class CompiledKernel:
                 parts.append(a)
             else:
                 return None
-        call = self._call
-        if not parts:
-            return call
-        return lambda *arrays: call(*arrays[:-1], *parts, arrays[-1])
+        return with_fixed(self._call, [*parts, None])
 
     def run_text(self, *operands: Operand) -> Any:
         """The emitted text run with the numpy meaning of every instruction: no machine code."""

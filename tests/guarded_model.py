@@ -18,6 +18,7 @@ from quantized_graphs import quantized
 from woven_graphs import woven
 
 from simdflow.compiler.call import bound
+from simdflow.graph.buffers import direct
 from simdflow.graph.compile import Stages
 from simdflow.graph.evaluate import evaluate
 from simdflow.graph.graph import Graph
@@ -30,20 +31,25 @@ SHORT = "--short"
 
 def survive(graph: Graph, network: Network, cut: int = 0) -> None:
     """Run it twice between guard pages, at either end; it computes its graph."""
-    function, _ = network.linked()
+    linked = network.linked()
     for at_end in (True, False):
         arena = guarded(network.memory.make()[: network.memory.nbytes - cut], at_end)
         weights = guarded(network.weights, at_end, read_only=True)
         places = port_places((*network.inputs, *network.outputs))
         table = np.array([arena.ctypes.data + at for at in places], np.uint64)
-        run = bound(function, (arena, weights, table), 0, 0)
+        run = bound(linked.entry, (arena, weights, table), 0, 0)
+        called = direct(replace(network, weights=weights), linked.arrays, arena)
         for seed in (0, 1):
             inputs = fed(graph, seed)
+            given = [guarded(inputs[p.name], at_end, read_only=True) for p in network.inputs]
+            fresh = called(*given)
+            assert fresh is not None
             for port in network.inputs:
                 port.view(arena)[...] = inputs[port.name]
             run()
             for name, y in evaluate(graph, inputs).items():
-                port = next(p for p in network.outputs if p.name == name)
+                at, port = next((n, p) for n, p in enumerate(network.outputs) if p.name == name)
+                np.testing.assert_array_equal(fresh[at], port.view(arena), str(graph))
                 np.testing.assert_allclose(port.view(arena), y, 1e-3, 1e-3, err_msg=str(graph))
 
 

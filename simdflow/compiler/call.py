@@ -84,6 +84,23 @@ def caller(function: Function, slots: Sequence[Slot], begin: int, end: int) -> C
     return _built_in(_thunks().call, (plan, function, slots))
 
 
+def with_fixed(
+    call: Callable[..., bool], arrays: Sequence[np.ndarray | None]
+) -> Callable[..., bool]:
+    """`call` as a callable of the arrays that are None here; the others are passed as they are.
+
+    Written out: to pass arrays on by `*` takes as long again as the call (0.18 us).
+    """
+    if all(a is None for a in arrays):
+        return call
+    names = [f"a{i}" for i in range(len(arrays))]
+    fixed = {n: a for n, a in zip(names, arrays, strict=True) if a is not None}
+    free = [n for n in names if n not in fixed]
+    text = f"lambda {', '.join(free)}: call({', '.join(names)})"
+    made: Callable[..., bool] = eval(text, {"call": call, **fixed})
+    return made
+
+
 def bound(
     function: Function, arrays: Sequence[np.ndarray], begin: int, end: int
 ) -> Callable[[], bool]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..compiler.call import bound
+from ..compiler.call import Slot, bound, caller, with_fixed
 from ..compiler.native import Function
 from ..compiler.packing import aligned
 from .network import SLACK, Network, port_places
@@ -37,6 +37,32 @@ class Bound:
         """Run; the outputs."""
         self.run()
         return self.outputs
+
+
+def direct(
+    network: Network, function: Function, arena: np.ndarray
+) -> Callable[..., tuple[np.ndarray, ...] | None]:
+    """The network on an arena, as a callable of input arrays that returns fresh outputs: copied in,
+    run and copied out in one native call.
+
+    None where an array is not exactly what an input is: then nothing was touched.
+    """
+    ports = (*network.inputs, *network.outputs)
+    kept = arena, network.weights
+    slots = [Slot(a.shape, a.dtype) for a in kept]
+    slots += [Slot(p.type.stored, p.type.scalar.dtype) for p in network.inputs]
+    slots += [Slot(p.type.stored, p.type.scalar.dtype, written=True) for p in network.outputs]
+    native = with_fixed(caller(function, slots, 0, 0), [*kept, *[None] * len(ports)])
+    made = [(p.type.stored, p.type.scalar.dtype) for p in network.outputs]
+    empty, count = np.empty, len(network.inputs)
+
+    def several(*arrays: np.ndarray) -> tuple[np.ndarray, ...] | None:
+        if len(arrays) != count:
+            return None
+        fresh = tuple([empty(shape, dtype) for shape, dtype in made])
+        return fresh if native(*arrays, *fresh) else None
+
+    return several
 
 
 def bind(network: Network, function: Function, repeats: int) -> Bound:

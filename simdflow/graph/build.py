@@ -21,6 +21,7 @@ from ..compiler.workers import compile_all
 from ..operands import Bits, PackedOperand, pack, packed_parts
 from ..targets import Target
 from .arena import Arena, border, plan
+from .arrays_ir import arrays_ir
 from .bands import Pair, pairs
 from .entry import ENTRY, Call, Rolled, entry_ir
 from .network import SLACK, Memory, Network, Port, Task, port_places
@@ -86,7 +87,7 @@ def network(stored: Stored, target: Target, threads: int) -> Network:
         calls,
         tuple(tasks),
         tuple((k.artifact.symbol, k.object) for k in kernels),
-        assembled(entry_ir(calls, used), ENTRY),
+        assembled(entry_ir(calls, used) + arrays_ir(inputs, outputs), ENTRY),
         _memory(arena),
         image.array(),
         inputs,

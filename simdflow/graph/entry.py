@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 BODY = "simdflow_model_body"
 ENTRY = "simdflow_model"
+ARRAYS = "simdflow_model_arrays"  # see arrays_ir.py
 TEAM = "simdflow_model_team"
 # What the team knows of this network: how long it takes alone, and with the team.
 STATE = "simdflow_model_state"
@@ -107,7 +108,7 @@ def step_symbol(at: int) -> str:
 
 def entry_ir(calls: Sequence[Call], threads: int) -> str:
     """The module of the entry function for a number of threads."""
-    text = _Text()
+    text = Text()
     every = [c for call in calls for c in (call, *([call.rolled.consumer] if call.rolled else []))]
     counts = {c.kernel: len(c.addresses) for c in every}
     for kernel, count in sorted(counts.items()):
@@ -139,7 +140,7 @@ def entry_ir(calls: Sequence[Call], threads: int) -> str:
     return "\n".join(text.lines) + "\n"
 
 
-def _body(text: _Text, calls: Sequence[Call], threads: int) -> None:
+def _body(text: Text, calls: Sequence[Call], threads: int) -> None:
     """What each thread runs: its part of every step, and a barrier where it may need another's."""
     text.add(f"define internal void @{BODY}(ptr %table, i64 %tid, i64 %count, ptr %team) {{")
     text.label("entry")
@@ -157,7 +158,7 @@ def _body(text: _Text, calls: Sequence[Call], threads: int) -> None:
     text.add("}")
 
 
-def _part(text: _Text, at: int, call: Call, split: bool, threaded: bool) -> None:
+def _part(text: Text, at: int, call: Call, split: bool, threaded: bool) -> None:
     """A thread's part of a step; what is not split is the first one's."""
     given = f"  call void @{step_symbol(at)}({POINTERS}, i64 "
     if split:
@@ -179,7 +180,7 @@ def _part(text: _Text, at: int, call: Call, split: bool, threaded: bool) -> None
     text.label(after)
 
 
-def _step(text: _Text, at: int, call: Call) -> None:
+def _step(text: Text, at: int, call: Call) -> None:
     """The function of one step. Whoever has the first rows fills the borders."""
     text.add(f"define void @{step_symbol(at)}({POINTERS}, i64 %begin, i64 %end) {{")
     text.label("entry")
@@ -200,7 +201,7 @@ def _step(text: _Text, at: int, call: Call) -> None:
     text.add("}")
 
 
-def _bands(text: _Text, call: Call, rolled: Rolled) -> None:
+def _bands(text: Text, call: Call, rolled: Rolled) -> None:
     """Producer and consumer by turns. Both address rows of the whole: the buffer's address is moved
     back by the rows that are gone.
     """
@@ -223,7 +224,7 @@ def _bands(text: _Text, call: Call, rolled: Rolled) -> None:
         _run(text, consumer, str(band.used), str(band.used_end), (rolled.read, back))
 
 
-class _Text:
+class Text:
     """Lines of IR, with names that are used once."""
 
     def __init__(self) -> None:
@@ -247,14 +248,14 @@ class _Text:
         return name
 
 
-def _cut(text: _Text, units: int, part: str, call: Call) -> str:
+def _cut(text: Text, units: int, part: str, call: Call) -> str:
     """Where a thread's range begins: units * part / count, in steps."""
     product = text.value(f"mul i64 {part}, {units}")
     unit = text.value(f"udiv i64 {product}, %count")
     return text.value(f"mul i64 {unit}, {call.step}")
 
 
-def _run(text: _Text, call: Call, begin: str, end: str, moved: tuple[int, int] = (-1, 0)) -> None:
+def _run(text: Text, call: Call, begin: str, end: str, moved: tuple[int, int] = (-1, 0)) -> None:
     """The kernel on a range; the address at place `moved[0]` is moved by `moved[1]` bytes."""
     given = []
     for at, (base, offset) in enumerate(call.addresses):
@@ -263,14 +264,14 @@ def _run(text: _Text, call: Call, begin: str, end: str, moved: tuple[int, int] =
     text.add(f"  call void @{symbol(call.kernel)}({', '.join(given)})")
 
 
-def _address(text: _Text, base: str, offset: int) -> str:
+def _address(text: Text, base: str, offset: int) -> str:
     if base == "ports":
         place = text.value(f"getelementptr ptr, ptr %ports, i64 {offset}")
         return text.value(f"load ptr, ptr {place}")
     return text.value(f"getelementptr i8, ptr %{base}, i64 {offset}")
 
 
-def _fill(text: _Text, offset: int, border: Border) -> None:
+def _fill(text: Text, offset: int, border: Border) -> None:
     """Write a border, run by run."""
     for image in range(border.images):
         start = offset + image * border.image
@@ -296,7 +297,7 @@ def _fill(text: _Text, offset: int, border: Border) -> None:
         _set(text, _address(text, "arena", last), border.tail, border.pattern)
 
 
-def _set(text: _Text, where: str, nbytes: int, pattern: bytes) -> None:
+def _set(text: Text, where: str, nbytes: int, pattern: bytes) -> None:
     """Fill `nbytes` with a pattern; one of equal bytes is a memset."""
     if not nbytes:
         return

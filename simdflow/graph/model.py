@@ -20,7 +20,7 @@ import numpy as np
 
 from ..compiler.call import bound
 from ..dsl.errors import ModelError, OperandError
-from .buffers import Arrays, Bound, bind
+from .buffers import Arrays, Bound, bind, direct
 from .network import Network, Port
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ class _Slot(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """What a thread has of a model."""
+    """What a thread has of a model; `direct` where arrays may go straight in."""
 
+    direct: Callable[..., tuple[np.ndarray, ...] | None] | None
     run: Callable[[], object]
     slots: tuple[_Slot, ...]
     outputs: tuple[np.ndarray, ...]
@@ -69,7 +70,7 @@ class Model:
         self.repeats = repeats
         self._local = threading.local()
         self._token = ""  # of its pickles, once there are some
-        self._function, self._steps = network.linked()
+        self._linked = network.linked()
         self._names = tuple(p.name for p in network.inputs)
 
     @property
@@ -120,14 +121,22 @@ class Model:
         """Buffers of your own, and a callable that runs the network on them: 0.1 us a call beyond
         the network.
         """
-        return bind(self.network, self._function, self.repeats)
+        return bind(self.network, self._linked.entry, self.repeats)
 
     def calls(self, buffers: Bound) -> list[Callable[[], object]]:
         """Each step alone, on these buffers: what `run` does one after the other."""
         return [
             bound(step, buffers.memories, 0, call.extent)
-            for step, call in zip(self._steps, self.network.calls, strict=True)
+            for step, call in zip(self._linked.steps, self.network.calls, strict=True)
         ]
+
+    def _directly(self, arena: np.ndarray) -> Callable[..., tuple[np.ndarray, ...] | None] | None:
+        """The network on arrays as they are; None where values have to be looked at, or where it
+        runs several times a call.
+        """
+        if self.repeats > 1 or any(p.ranged for p in self.network.inputs):
+            return None
+        return direct(self.network, self._linked.arrays, arena)
 
     def _mine(self) -> _Held:
         """This thread's buffers."""
@@ -140,14 +149,17 @@ class Model:
             )
             # By port: a graph may have one value as two outputs.
             outputs = tuple(b.outputs[p.name] for p in self.outputs)
-            held = self._local.held = _Held(b.run, slots, outputs)
+            held = self._local.held = _Held(self._directly(b.memories[0]), b.run, slots, outputs)
         return held
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
-        run, slots, outputs = self._mine()
-        if named or len(arrays) != len(slots):
-            arrays = self._ordered(arrays, named)
-        for a, (place, port, shape, dtype, ranged) in zip(arrays, slots, strict=True):
+        direct, run, slots, outputs = self._mine()
+        if direct is not None and not named:
+            fresh = direct(*arrays)
+            if fresh is not None:
+                return fresh[0] if len(fresh) == 1 else fresh
+        ordered = self._ordered(arrays, named)
+        for a, (place, port, shape, dtype, ranged) in zip(ordered, slots, strict=True):
             if ranged or type(a) is not np.ndarray or a.shape != shape or a.dtype != dtype:
                 a = self._checked(port, a)
             place[...] = a
@@ -192,7 +204,7 @@ class Model:
             raise OperandError(
                 f"{self.name}: inputs={len(self.inputs)}; predict is for one. Call the model"
             )
-        run, ((place, port, shape, dtype, _),), outputs = self._mine()
+        _, run, ((place, port, shape, dtype, _),), outputs = self._mine()
         if not shape or any(y.shape[:1] != shape[:1] for y in outputs):
             raise OperandError(
                 f"{self.name}: inputs and outputs are {port} and "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..compiler.native import Function, link
 from ..compiler.packing import aligned
 from ..compiler.records import of_key
 from ..dsl.types import SCALARS, OperandType
-from .entry import ENTRY, TEAM, Band, Border, Call, Rolled, step_symbol, symbol
+from .entry import ARRAYS, ENTRY, TEAM, Band, Border, Call, Rolled, step_symbol, symbol
 
 SLACK = 64  # bytes behind a tensor that may be read: they are somebody's
 Quant = tuple[tuple[float, ...], int] | None
@@ -110,6 +110,16 @@ class Memory:
         return arena
 
 
+class Linked(NamedTuple):
+    """Native functions: the entry on arena, weights and ports, and each call alone; the entry on
+    arena, weights, and arrays that inputs are copied from and outputs to.
+    """
+
+    entry: Function
+    arrays: Function
+    steps: tuple[Function, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """What runs.
@@ -141,10 +151,8 @@ class Network:
         found = ((date, of_key(key)) for key, date in self.choices)
         return all(date == (record.date if record else "") for date, record in found)
 
-    def linked(self) -> tuple[Function, tuple[Function, ...]]:
-        """(the entry function, the function of each call alone), ready to be called with arena,
-        weights and ports.
-        """
+    def linked(self) -> Linked:
+        """Its functions, ready to be called."""
         kernels = tuple(link(code, [name]).function(name) for name, code in self.kernels)
         imports = {symbol(n): k.address for n, k in enumerate(kernels)}
         owners: list[object] = [*kernels]
@@ -155,9 +163,10 @@ class Network:
             imports |= {**symbols(), TEAM: workers.address}
             owners.append(workers)
         names = [step_symbol(at) for at in range(len(self.calls))]
-        library = link(self.entry, [ENTRY, *names], imports)
-        entry, *steps = (Function(library.address(n), (library, owners)) for n in (ENTRY, *names))
-        return entry, tuple(steps)
+        names = [ENTRY, ARRAYS, *names]
+        library = link(self.entry, names, imports)
+        entry, arrays, *steps = (Function(library.address(n), (library, owners)) for n in names)
+        return Linked(entry, arrays, tuple(steps))
 
     def stored(self) -> tuple[dict[str, Any], bytes]:
         """(what JSON can hold, everything else in one piece)."""
