@@ -44,6 +44,7 @@ def survive(graph: Graph, network: Network, cut: int = 0) -> None:
             given = [guarded(inputs[p.name], at_end, read_only=True) for p in network.inputs]
             fresh = called(*given)
             assert fresh is not None
+            fresh = fresh if len(network.outputs) > 1 else (fresh,)
             for port in network.inputs:
                 port.view(arena)[...] = inputs[port.name]
             run()

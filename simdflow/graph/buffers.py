@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,11 +40,9 @@ class Bound:
         return self.outputs
 
 
-def direct(
-    network: Network, function: Function, arena: np.ndarray
-) -> Callable[..., tuple[np.ndarray, ...] | None]:
-    """The network on an arena, as a callable of input arrays that returns fresh outputs: copied in,
-    run and copied out in one native call.
+def direct(network: Network, function: Function, arena: np.ndarray) -> Callable[..., Any]:
+    """The network on an arena, as a callable of input arrays that returns a fresh output, or a
+    tuple of several: copied in, run and copied out in one native call.
 
     None where an array is not exactly what an input is: then nothing was touched.
     """
@@ -55,6 +54,16 @@ def direct(
     native = with_fixed(caller(function, slots, 0, 0), [*kept, *[None] * len(ports)])
     made = [(p.type.stored, p.type.scalar.dtype) for p in network.outputs]
     empty, count = np.empty, len(network.inputs)
+    if len(made) == 1:
+        shape, dtype = made[0]
+
+        def one(*arrays: np.ndarray) -> np.ndarray | None:
+            if len(arrays) != count:
+                return None
+            fresh = empty(shape, dtype)
+            return fresh if native(*arrays, fresh) else None
+
+        return one
 
     def several(*arrays: np.ndarray) -> tuple[np.ndarray, ...] | None:
         if len(arrays) != count:

@@ -45,7 +45,7 @@ class _Slot(NamedTuple):
 class _Held(NamedTuple):
     """What a thread has of a model; `direct` where arrays may go straight in."""
 
-    direct: Callable[..., tuple[np.ndarray, ...] | None] | None
+    direct: Callable[..., Any] | None
     run: Callable[[], object]
     slots: tuple[_Slot, ...]
     outputs: tuple[np.ndarray, ...]
@@ -130,7 +130,7 @@ class Model:
             for step, call in zip(self._linked.steps, self.network.calls, strict=True)
         ]
 
-    def _directly(self, arena: np.ndarray) -> Callable[..., tuple[np.ndarray, ...] | None] | None:
+    def _directly(self, arena: np.ndarray) -> Callable[..., Any] | None:
         """The network on arrays as they are; None where values have to be looked at, or where it
         runs several times a call.
         """
@@ -157,7 +157,7 @@ class Model:
         if direct is not None and not named:
             fresh = direct(*arrays)
             if fresh is not None:
-                return fresh[0] if len(fresh) == 1 else fresh
+                return fresh
         ordered = self._ordered(arrays, named)
         for a, (place, port, shape, dtype, ranged) in zip(ordered, slots, strict=True):
             if ranged or type(a) is not np.ndarray or a.shape != shape or a.dtype != dtype:
