@@ -228,7 +228,7 @@ def _tiles(
 
 def _sensible(n: int, most: int) -> set[int]:
     """Row tiles worth trying: of each number of tiles the smallest, so that they come out even."""
-    return {-(-n // k) for k in range(1, n + 1) if -(-n // k) <= most}
+    return {size for size in range(1, min(n, most) + 1) if -(-n // -(-n // size)) == size}
 
 
 def _flow(

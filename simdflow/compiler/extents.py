@@ -154,7 +154,7 @@ def _quotient(q: Quotient, extents: Mapping[str, int]) -> Affine:
     low, high = inner.bounds({k: max(n, 1) for k, n in extents.items()})
     if low // d == high // d:
         whole = low // d
-        return Affine((), whole) if q.op == "//" else inner.plus(Affine((), -whole * d))
+        return Affine((), whole) if q.op == "//" else inner.moved(-whole * d)
     # Multiples of the divisor leave the quotient: (oc*8 + c) // 8 is oc + c//8, and (oc*8 + c) % 8
     # is c % 8.
     outside = Affine(tuple((t, c) for t, c in inner.terms if _multiple(c, d)))

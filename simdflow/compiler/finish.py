@@ -160,7 +160,7 @@ def _store(w: Writer, tile: Tile, values: list[tuple[str, Place]]) -> None:
     registers = [v for v, _ in values]
     lanes, valid = values[0][1].lanes, values[0][1].valid
     vec = Vec(out.name, lanes * len(registers))
-    starts = [substitute(index, p.at).plus(Affine((), p.vector * lanes * step)) for _, p in values]
+    starts = [substitute(index, p.at).moved(p.vector * lanes * step) for _, p in values]
     where = Address(nest.store.operand, starts[0])
     if step != 1 and len(registers) > 1:
         ended = [_ended(w, tile, Vec(out.name, lanes), [r], False) for r in registers]
@@ -213,7 +213,7 @@ def _joined(
     """
     pieces: list[tuple[Affine, int]] = []
     for start, n in zip(starts, valid, strict=True):
-        if pieces and pieces[-1][0].plus(Affine((), pieces[-1][1])) == start:
+        if pieces and pieces[-1][0].moved(pieces[-1][1]) == start:
             pieces[-1] = (pieces[-1][0], pieces[-1][1] + n)
         else:
             pieces.append((start, n))

@@ -94,10 +94,8 @@ class Tile:
     ) -> Place:
         """The place of vector j at a spot; `point` adds the reduction's coordinates."""
         plan = self.plan
-        at = {
-            a: v.plus(Affine((), spot.get(a, 0) + (point or {}).get(a, 0)))
-            for a, v in self.base.items()
-        }
+        beside = point or {}
+        at = {a: v.moved(spot.get(a, 0) + beside.get(a, 0)) for a, v in self.base.items()}
         left, valid = 1 << 30, self.valid(j)
         group, lanes_axis = plan.flow.group, plan.flow.lanes
         if point is not None and group and plan.group > 1:
@@ -248,7 +246,7 @@ def _walk(
     for first, stop, size, begun, inside in _parts(plan, level, base, extent):
         mine = sizes if level.block else {**sizes, axis: size}
         if stop - first == size and axis != parallel:
-            moved = {**begun, axis: base[axis].plus(Affine((), first))}
+            moved = {**begun, axis: base[axis].moved(first)}
             _walk(w, plan, rest, moved, parallel, inner, mine, inside, hoists)
             continue
         moved = {**begun, axis: base[axis].plus(Affine.axis(var))}
@@ -262,7 +260,7 @@ def _walk(
         for begin, end, steps in passes(first, stop, size, repeat):
             with w.loop(var, begin, end, steps * size, axis == parallel, end - steps * size):
                 for at in range(steps):
-                    later = {**moved, axis: moved[axis].plus(Affine((), at * size))}
+                    later = {**moved, axis: moved[axis].moved(at * size)}
                     _walk(w, plan, rest, later, parallel, inner, mine, inside, hoists)
                     if carried:
                         step_on(w, var, size)
@@ -304,7 +302,7 @@ def _walk_nonzeros(
     count = plan.nest.type_of(axis.of).nonzeros
     at, first, last = f"{axis.name}_at", f"{axis.name}_first", f"{axis.name}_last"
     w.fetch(first, f"{axis.of}_indptr", row, count)
-    w.fetch(last, f"{axis.of}_indptr", row.plus(Affine((), 1)), count)
+    w.fetch(last, f"{axis.of}_indptr", row.moved(1), count)
     with w.loop(at, first, last, 1, False, max(count - 1, 0)):
         w.fetch(
             axis.name,

@@ -137,9 +137,9 @@ class Packing:
                 for start, stop, s in self.sections
                 if start < lane_start
             )
-            position = base[self.lane].plus(Affine((), lane_start), -1)
-            total = total.plus(position.times(per_section // size)).plus(Affine((), done))
-        total = total.plus(Affine((), shift * (self.elements // self.shifts) * self.unit))
+            position = base[self.lane].moved(-lane_start)
+            total = total.plus(position.times(per_section // size)).moved(done)
+        total = total.moved(shift * (self.elements // self.shifts) * self.unit)
         return scaled(total, 1, self.unit)
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ..dsl.index import Term
 from ..dsl.nest import Affine, Fetched, Load, Quotient, integer
 from .packing import scaled
 from .period import straight
@@ -48,24 +49,28 @@ class Place:
 
 
 def substitute(index: Affine, at: Mapping[str, Affine]) -> Affine:
-    """An index over axes as one over loop variables."""
-    total = Affine((), index.const)
-    for term, c in index.terms:
+    """An index over axes as one over loop variables (bound sizes only)."""
+    terms: dict[Term, int] = {}
+    const = integer(index.const)
+    for term, size in index.terms:
+        c = integer(size)
         if isinstance(term, str):
-            total = total.plus(at[term].times(c))
+            moved = at[term]
+            const += c * integer(moved.const)
+            for t, k in moved.terms:
+                terms[t] = terms.get(t, 0) + c * integer(k)
             continue
         if isinstance(term, Fetched):
-            moved = replace(term, index=tuple(substitute(i, at) for i in term.index))
-            total = total.plus(Affine(((moved, c),)))
-            continue
-        inner = substitute(term.inner, at)
-        d = integer(term.divisor)
-        if not inner.terms:
-            v = integer(inner.const)
-            total = total.plus(Affine((), v // d if term.op == "//" else v % d).times(c))
+            found: Term = replace(term, index=tuple(substitute(i, at) for i in term.index))
         else:
-            total = total.plus(Affine(((Quotient(term.op, inner, d), c),)))
-    return total
+            inner, d = substitute(term.inner, at), integer(term.divisor)
+            if not inner.terms:
+                v = integer(inner.const)
+                const += c * (v // d if term.op == "//" else v % d)
+                continue
+            found = Quotient(term.op, inner, d)
+        terms[found] = terms.get(found, 0) + c
+    return Affine(tuple([t for t in terms.items() if t[1]]), const)
 
 
 def address(plan: RegisterPlan, load: Load, place: Place) -> Address:
@@ -79,7 +84,7 @@ def address(plan: RegisterPlan, load: Load, place: Place) -> Address:
         start = 0 if whole else packing.sections[-1][0]
         offset = packing.offset(dict(place.at), start, place.section, place.shift)
         if packing.lane:
-            offset = offset.plus(Affine((), place.vector * width))
+            offset = offset.moved(place.vector * width)
         return Address(load.operand, offset)
     t = nest.type_of(load.operand)
     if t.storage == "csr":
@@ -90,10 +95,10 @@ def address(plan: RegisterPlan, load: Load, place: Place) -> Address:
         at = {**at, axis: Affine()}  # a tile begins where a period does
     if plan.shift and is_product:
         along = plan.shift.axis
-        at = {**at, along: at[along].plus(Affine((), place.shift), -1)}
+        at = {**at, along: at[along].moved(-place.shift)}
     offset = substitute(index, at)
     step = _lane_step(plan, index)
-    offset = offset.plus(Affine((), place.vector * place.lanes * step))
+    offset = offset.moved(place.vector * place.lanes * step)
     if t.scalar.kind == "b":
         offset = scaled(offset, 1, 8)
     return Address(load.operand, offset)
@@ -109,15 +114,15 @@ def identity(plan: RegisterPlan, load: Load, place: Place) -> Address:
     if place.woven:
         k = place.vector % TOGETHER
         where = address(plan, load, replace(place, vector=place.vector - k))
-        where = replace(where, offset=where.offset.times(TOGETHER).plus(Affine((), k)))
+        where = replace(where, offset=where.offset.times(TOGETHER).moved(k))
     else:
         where, steps = address(plan, load, place), group_steps(plan, load, place)
         if steps:
             jump = next((g for g, step in enumerate(steps) if step != g), 0)
-            where = replace(where, offset=where.offset.times(plan.group).plus(Affine((), jump)))
+            where = replace(where, offset=where.offset.times(plan.group).moved(jump))
     left = place.left + (plan.shift.stride * (place.sharing - 1) if plan.shift else 0)
     missing = max(0, plan.group - left)
-    return replace(where, offset=where.offset.times(plan.group).plus(Affine((), missing)))
+    return replace(where, offset=where.offset.times(plan.group).moved(missing))
 
 
 def group_steps(plan: RegisterPlan, load: Load, place: Place) -> tuple[int, ...]:
@@ -130,7 +135,7 @@ def group_steps(plan: RegisterPlan, load: Load, place: Place) -> tuple[int, ...]
     first = substitute(index, place.at)
     found = []
     for g in range(min(plan.group, place.left)):
-        at = {**place.at, axis: place.at[axis].plus(Affine((), g))}
+        at = {**place.at, axis: place.at[axis].moved(g)}
         found.append(integer(substitute(index, at).plus(first, -1).const))
     return tuple(found)
 
@@ -219,7 +224,7 @@ def _woven_load(
     where = address(plan, load, replace(place, vector=place.vector - k))
     step = load.index[-1].coefficient(plan.flow.group)
     row = [
-        w.op("load", block, replace(where, offset=where.offset.plus(Affine((), g * step))))
+        w.op("load", block, replace(where, offset=where.offset.moved(g * step)))
         if g < rows
         else w.op("const", block, 0)
         for g in range(TOGETHER)
@@ -242,7 +247,7 @@ def value_load(w: Writer, plan: RegisterPlan, load: Load, place: Place) -> str:
     if c == 0:
         return w.op("broadcast", vec, where, 1)
     if (place.woven or period) and c == 1:
-        first = replace(where, offset=where.offset.plus(Affine((), -place.vector * place.lanes)))
+        first = replace(where, offset=where.offset.moved(-place.vector * place.lanes))
         return pieces_load(w, vec, first, place, period)
     if c == 1:
         return w.op("load", vec, where, *(() if place.valid == place.lanes else (place.valid,)))
@@ -251,7 +256,7 @@ def value_load(w: Writer, plan: RegisterPlan, load: Load, place: Place) -> str:
     if size > 1 and turns(vec):
         column = place.spot.get(along, 0) % square(vec)
         start = place.spot.get(along, 0) - column
-        corner = replace(where, offset=where.offset.plus(Affine((), -column)))
+        corner = replace(where, offset=where.offset.moved(-column))
         return turned(w, vec, corner, c, place.valid, min(size - start, square(vec)), column)
     return w.op("gather", vec, where, 1, c, 1, place.valid, 1)
 
@@ -262,5 +267,5 @@ def pieces_load(w: Writer, vec: Vec, first: Address, place: Place, period: int =
     starts = [p % period for p in starts] if period else starts
     if starts != list(range(starts[0], starts[0] + place.lanes, 4)):
         return w.op("pieces", vec, first, *starts)
-    where = replace(first, offset=first.offset.plus(Affine((), starts[0])))
+    where = replace(first, offset=first.offset.moved(starts[0]))
     return w.op("load", vec, where, *(() if place.valid == place.lanes else (place.valid,)))

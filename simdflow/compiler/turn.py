@@ -10,7 +10,7 @@ read but what the lanes name, and their order is the plain one.
 from __future__ import annotations
 
 from ..dsl.dataflow import Dataflow
-from ..dsl.nest import Affine, Load, LoopNest
+from ..dsl.nest import Load, LoopNest
 from ..dsl.types import SCALARS
 from .period import straight
 from .program import Address, Vec
@@ -66,7 +66,7 @@ def turned(
 
     def register(round_: int, k: int) -> str:
         if round_ == 0:
-            where = Address(corner.operand, corner.offset.plus(Affine((), k * stride)))
+            where = Address(corner.operand, corner.offset.moved(k * stride))
             count = len(range(k, rows, n))
             if not count:
                 return w.op("const", vec, 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..dsl.nest import Affine
+from ..dsl.nest import Affine, integer
 from .plan import RegisterPlan
 from .ports import Ports, uops
 from .program import Address, Arg, Loop, Op, Statement
@@ -47,14 +47,11 @@ def _steps(s: Loop) -> list[Op] | None:
 
 
 def _at(arg: Arg, var: str, value: int) -> Arg:
-    if not isinstance(arg, Address) or var not in arg.offset.axes:
+    c = arg.offset.coefficient(var) if isinstance(arg, Address) else 0
+    if not c or not isinstance(arg, Address):
         return arg
-    return replace(
-        arg,
-        offset=arg.offset.plus(Affine.axis(var).times(arg.offset.coefficient(var)), -1).plus(
-            Affine((), arg.offset.coefficient(var) * value)
-        ),
-    )
+    terms = tuple([t for t in arg.offset.terms if t[0] != var])
+    return Address(arg.operand, Affine(terms, integer(arg.offset.const) + c * value))
 
 
 def remaining(ops: Sequence[Op], plan: RegisterPlan, var: str) -> list[Ports]:

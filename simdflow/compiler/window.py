@@ -119,9 +119,9 @@ def pass_on(w: Writer, first: Mapping[Address, Carried]) -> None:
 
 def _moved(key: Address, var: str, step: int) -> Address:
     """The address one step of `var` further on."""
-    return replace(key, offset=key.offset.plus(Affine((), key.offset.coefficient(var) * step)))
+    return replace(key, offset=key.offset.moved(key.offset.coefficient(var) * step))
 
 
 def _fixed(value: Affine, var: str, start: int) -> Affine:
     c = value.coefficient(var)
-    return value.plus(Affine.axis(var).times(c), -1).plus(Affine((), c * start))
+    return value.plus(Affine.axis(var).times(c), -1).moved(c * start)
