@@ -131,12 +131,12 @@ def _identities(tile: Tile, load: Load, uses: list) -> list[Address]:
     axes = set(load.index[-1].axes) | {a for a, _ in (packing.axes if packing else ())}
     axes |= {packing.lane} if packing and packing.lane else set()
     axes |= {plan.shift.axis} if plan.shift else set()
-    along = plan.flow.lanes in axes
+    along, order = plan.flow.lanes in axes, sorted(axes)
     known = tile.known.setdefault(load, {})
     found = []
     for i, j, p in uses:
         at = {**spots[i], **p}
-        same = (j if along else 0, *(at.get(a, 0) for a in sorted(axes)))
+        same = (j if along else 0, *[at.get(a, 0) for a in order])
         if same not in known:
             known[same] = identity(plan, load, tile.place(spots[i], j, p))
         found.append(known[same])
