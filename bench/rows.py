@@ -49,6 +49,7 @@ class Row:
     clock_ghz           the clock while the case ran
     input               "bordered": the input of ours has its border before the call, as inside a
                         network; copying_us is the time from one that has to be given it
+    alone_us            ours of a dense layer while no other engine takes turns with it
     rank_correlation    of predicted and measured times of several dataflows (Spearman's)
     operations_correlation  the same of YFlows' count of memory operations
     predicted_us        by the cost model, at the clock of the run
@@ -76,6 +77,7 @@ class Row:
     clock_ghz: float | None = None
     input: str = ""
     copying_us: float | None = None
+    alone_us: float | None = None
     rank_correlation: float | None = None
     operations_correlation: float | None = None
     predicted_us: float | None = None
