@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ..dsl.dataflow import Dataflow
 from ..dsl.nest import Load, LoopNest, Reduction
-from ..targets import Target
+from ..targets import Dot, Target
 from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
 from .flatten import extent_of, flatten, fuse_named, fused_run, fusing_refused, value_operands
 from .period import period_of
@@ -79,7 +79,11 @@ def _dots(
     size, l2 = max(t.size * t.scalar.bits // 8 for t in types), target.core.caches.l2
     if size > l2 or (not rows and size < l2 // 2):
         return
+    r, pair = _product(flat)
+    a, b = (flat.type_of(x.operand).scalar.name for x in pair)
     for name, g in group_options(flat, target, lanes_axis):
+        if _dot(target, a, b, r.scalar.name, g).widened:
+            continue  # each weight for one product: dense 1024-1000 u8 27 us, and 19 (AVX2)
         axis = name.split("__")[-1]
         wide = lanes_of(flat, target.width) * g
         if axis and extent_of(flat, axis) >= wide:
@@ -119,6 +123,8 @@ def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple
     last = fused_run(flat, axes)
     found: list[tuple[str, int]] = []
     both = lanes_axis in pair[0].index[-1].axes and lanes_axis in pair[1].index[-1].axes
+    if both:
+        groups = [g for g in groups if not _dot(target, a, b, acc, g).widened]
     if groups[-1] > 1:
         # Depthwise: both sides run along the lanes, any reduction axis may be the group.
         options = list(reversed(axes)) if both else [*last[-1:], *_across(flat, last, groups[-1])]
@@ -157,8 +163,8 @@ def _tiles(
         extents[a.name] for a in r.axes if a.kind == "reduce" and a.name not in inside
     ) * (-(-extent_of(flat, axis) // g) if axis else 1)
     a, b = (flat.type_of(x.operand).scalar.name for x in pair)
-    row = target.dot(a, b, r.scalar.name, g) or target.dot(b, a, r.scalar.name, g)
-    uops = row.uops if row else 1.0
+    dot = _dot(target, a, b, r.scalar.name, g)
+    sides = (b, a) if lanes_axis in pair[1].index[-1].axes else (a, b)
     ends = NARROWED if flat.type_of(flat.out.name).scalar.bits < r.scalar.bits else STORED
     last = rows[-1] if rows else ""
     before = rows[-2] if len(rows) > 1 else ""
@@ -221,9 +227,25 @@ def _tiles(
                     if both:
                         reads = window_reads(flat, flow, target, last, nr, g, known)
                     cycles = others * rough(
-                        target, n_before, outer, n_last, mr, vectors, nr, steps, uops, ends, reads
+                        target,
+                        n_before,
+                        outer,
+                        n_last,
+                        mr,
+                        vectors,
+                        nr,
+                        steps,
+                        dot,
+                        sides,
+                        ends,
+                        reads,
                     )
                     yield cycles, flow
+
+
+def _dot(target: Target, a: str, b: str, acc: str, g: int) -> Dot:
+    """The product of these types, whichever side comes first."""
+    return target.dot(a, b, acc, g) or target.dot(b, a, acc, g) or Dot(a, b, acc, g)
 
 
 def _sensible(n: int, most: int) -> set[int]:

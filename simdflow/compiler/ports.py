@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ..dsl.types import SCALARS
 from ..targets import Target
 from .plan import RegisterPlan
-from .program import Op
+from .program import Address, Op
 from .turn import NEAR, PIECE
 
 Ports = dict[str, float]  # instructions by the port that takes them
@@ -46,8 +46,21 @@ def number(op: Op, place: int) -> int:
     return value
 
 
-def uops(op: Op, plan: RegisterPlan) -> dict[str, float]:
+def uops(op: Op, plan: RegisterPlan) -> Ports:
     """Instructions by the port that takes them."""
+    found = _own(op, plan)
+    if plan.dot is None or not plan.dot.widened:
+        return found
+    if op.name == "dot":
+        return found | {"other": plan.dot.adds * pieces(op, plan.target)}
+    first = op.args[0] if op.dst and op.args else None
+    sides = {x.operand for x in (plan.a, plan.b) if x is not None}
+    if isinstance(first, Address) and first.operand in sides:
+        return together([found, plan.dot.widening(op.vec.scalar)])
+    return found
+
+
+def _own(op: Op, plan: RegisterPlan) -> Ports:
     target = plan.target
     n = pieces(op, target)
     if op.name == "load":

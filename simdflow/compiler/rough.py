@@ -5,7 +5,7 @@ Ranks hundreds of tiles, of which the best few are planned, lowered and counted 
 
 from __future__ import annotations
 
-from ..targets import Target
+from ..targets import Dot, Target
 from .cost import OVERLAP, UNEVEN, late
 from .reads import Reads
 
@@ -24,24 +24,29 @@ def rough(
     vectors: int,
     nr: int,
     steps: float,
-    uops: float,
+    dot: Dot,
+    sides: tuple[str, str],
     ends: float,
     reads: Reads,
 ) -> float:
     """Cycles of one product nest: each tile at its busiest port, plus what it costs besides.
 
-    uops   instructions of one product
+    dot    the product; sides: the types of what has the lanes and of what has not
     ends   instructions that a sum ends with
     reads  what a tile reads besides
     """
     total = 0.0
+    wide, narrow = (sum(dot.widening(s).values()) for s in sides)
     for h, th in _pieces(n_before, outer):
         for m, tm in _pieces(n_last, mr):
             for v, tv in _pieces(vectors, nr):
                 dots = h * m * v
                 loads = v / target.rate("load") + h * m / target.rate("broadcast")
                 loads = dots * reads.loads / target.rate("load") if reads.loads else loads
-                step = max(dots * uops / target.rate("dot"), loads)
+                step = max(dots * dot.uops / target.rate("dot"), loads)
+                if dot.widened:
+                    more = dots * (dot.uops + dot.adds) + v * wide + h * m * narrow
+                    step = max(step, more / target.rate("other"))
                 # A short reduction is one run with its epilogue, which overlaps with the next.
                 # An accumulator alone is narrowed without a pack.
                 short = steps * dots <= BODY

@@ -35,6 +35,14 @@ FOURS = (
 )
 
 
+BITS = Dot("bit", "bit", "i32", 32, uops=6.0)
+WORDS = tuple(
+    Dot(a, b, "i32", 4, uops=2.0, adds=2.0, widened=True)
+    for a in ("u8", "i8")
+    for b in ("u8", "i8")
+)
+
+
 def avx2(has: Collection[str]) -> Target:
     """The target for an x86-64 CPU with these LLVM features, which include NEEDS."""
     vnni = "avxvnni" in has
@@ -44,7 +52,12 @@ def avx2(has: Collection[str]) -> Target:
         width=WIDTH,
         registers=16,
         budget=14,
-        dots=(*(FOURS if vnni else ()), *PAIRS, *WIDENED, Dot("bit", "bit", "i32", 32, uops=6.0)),
+        dots=(
+            *(FOURS if vnni else WORDS),
+            *PAIRS,
+            *WIDENED,
+            Dot("bit", "bit", "i32", 32, uops=6.0),
+        ),
         cpu="haswell",
         features=f"{optional},+avx2,+fma",
         rows=partial(_rows, vnni),

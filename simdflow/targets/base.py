@@ -35,7 +35,8 @@ class Dot:
 
     flip    `a` is i8 and the instruction takes u8: 128 is added to `a`, and 128 * sum(b) taken off
             the start value
-    uops    instructions issued for each use
+    uops    products issued for each use, and `adds` additions beside them
+    widened whether a register of bytes is first made two of words, once for all its products
     """
 
     a: str
@@ -44,6 +45,16 @@ class Dot:
     group: int
     flip: bool = False
     uops: float = 1.0
+    adds: float = 0.0
+    widened: bool = False
+
+    def widening(self, scalar: str) -> dict[str, float]:
+        """Instructions that widen one register of a side, by the port that takes them: a mask and a
+        shift of unsigned bytes, three shifts of signed ones.
+        """
+        if not self.widened:
+            return {}
+        return {"other": 1.0, "shuffle": 1.0} if scalar == "u8" else {"shuffle": 3.0}
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,30 @@ def multiply_fours(b: Any, acc: Value, unsigned: Value, signed: Value) -> Any:
     return call(b, name, acc.llvm.type, acc.llvm, unsigned.llvm, signed.llvm)
 
 
+def multiply_words(b: Any, acc: Value, x: Value, y: Value) -> Any:
+    """acc[i] + sum over j < 4 of x[4i+j] * y[4i+j], bytes of either sign, by two pmaddwd: exact.
+
+    Even bytes and odd ones are widened where they lie, by a shift or two, which all products of a
+    register share: half of the shuffles that widening by pairs takes.
+    """
+    name = f"llvm.x86.{_MULTIPLY_PAIRS[acc.lanes * 32]}"
+    total = acc.llvm
+    for even in (True, False):
+        halves = (_bytes(b, v, even) for v in (x, y))
+        total = b.add(total, call(b, name, acc.llvm.type, *halves))
+    return total
+
+
+def _bytes(b: Any, x: Value, even: bool) -> Any:
+    """The even or odd bytes of a register, as 16-bit numbers."""
+    wide = Vec("i16", x.lanes // 2)
+    words = b.bitcast(x.llvm, llvm_type(wide))
+    eight = constant(wide, 8)
+    if x.scalar == "u8":
+        return b.and_(words, constant(wide, 0xFF)) if even else b.lshr(words, eight)
+    return b.ashr(b.shl(words, eight) if even else words, eight)
+
+
 def dot(width: int, vnni: bool) -> Instruction:
     """The row `dot` with pmaddwd and FMA, and with vpdpbusd where there is VNNI.
 
@@ -69,6 +93,8 @@ def dot(width: int, vnni: bool) -> Instruction:
             if group == 4 and kinds == {"u8", "i8"} and vnni:
                 unsigned, signed = (x, y) if x.scalar == "u8" else (y, x)
                 return multiply_fours(b, acc, unsigned, signed)
+            if group == 4 and kinds <= {"u8", "i8"}:
+                return multiply_words(b, acc, x, y)
             if group == 2 and kinds <= {"u8", "i8", "i16"}:
                 return multiply_pairs(b, acc, x, y)
         return portable.emit(b, vec, acc, x, y)
