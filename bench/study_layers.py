@@ -35,7 +35,7 @@ def vector_channels(target: Target, dtype: str) -> int:
     """Channels that one multiply-accumulate of the target sums: the paper's vector variable."""
     if dtype == "bit":
         return target.width
-    return target.width // 32 * max(target.groups("u8", "i8", "i32"))
+    return target.width // 32 * max(target.groups("u8", "i8", "i32", widened=False))
 
 
 def layers(target: Target, quick: bool = False) -> list[Case]:

@@ -83,7 +83,7 @@ class _Shape:
         self.deep = case.op == "conv2d"
         self.width = _width(case, target)
         lanes = self.width // 32
-        groups = target.groups("u8", "i8", "i32") if self.deep else (1,)
+        groups = target.groups("u8", "i8", "i32", widened=False) if self.deep else (1,)
         self.vector = self.width if case.dtype == "bit" else lanes * max(groups)
         blocks = -(-case.ic // self.vector) if self.deep else 1
         # The paper has 32 registers but 3; LLVM spills before all are planned, so of the budget.

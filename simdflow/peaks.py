@@ -123,7 +123,7 @@ def clock_loop(passes: int = 6000) -> tuple[Loop, int]:
 
 def _group(target: Target) -> int:
     """How many u8 x i8 products one instruction of the target sums in each lane."""
-    return target.groups("u8", "i8", "i32")[0] if X86 else 1
+    return target.groups("u8", "i8", "i32", widened=False)[0] if X86 else 1
 
 
 def _dot(target: Target) -> tuple[str, str]:

@@ -37,7 +37,7 @@ def _act(given: argparse.Namespace) -> None:
     print(f"features  {' '.join(f for f in FEATURES if f in host_features()) or '(unknown)'}")
     print("targets   (the first is the default)")
     for t in host_targets():
-        products = "/".join(str(g) for g in t.groups("u8", "i8", "i32"))
+        products = "/".join(str(g) for g in t.groups("u8", "i8", "i32", widened=False))
         print(
             f"  {t.name:9s} {t.width:4d} bits, {t.registers} registers ({t.budget} planned at "
             f"most), u8 x i8 products summed by one instruction: {products}"

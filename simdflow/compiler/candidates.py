@@ -83,7 +83,7 @@ def _dots(
     a, b = (flat.type_of(x.operand).scalar.name for x in pair)
     for name, g in group_options(flat, target, lanes_axis):
         if _dot(target, a, b, r.scalar.name, g).widened:
-            continue  # each weight for one product: dense 1024-1000 u8 27 us, and 19 (AVX2)
+            continue  # not where both sides run along the lanes
         axis = name.split("__")[-1]
         wide = lanes_of(flat, target.width) * g
         if axis and extent_of(flat, axis) >= wide:
@@ -118,13 +118,12 @@ def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple
     r, pair = _product(flat)
     a, b = (flat.type_of(x.operand).scalar.name for x in pair)
     acc = r.scalar.name
-    groups = sorted({*target.groups(a, b, acc), *target.groups(b, a, acc)})
+    both = lanes_axis in pair[0].index[-1].axes and lanes_axis in pair[1].index[-1].axes
+    kinds = ((a, b), (b, a))
+    groups = sorted({g for s, t in kinds for g in target.groups(s, t, acc, widened=not both)})
     axes = [a.name for a in r.axes if a.kind == "reduce" and flat.extents[a.name] > 1]
     last = fused_run(flat, axes)
     found: list[tuple[str, int]] = []
-    both = lanes_axis in pair[0].index[-1].axes and lanes_axis in pair[1].index[-1].axes
-    if both:
-        groups = [g for g in groups if not _dot(target, a, b, acc, g).widened]
     if groups[-1] > 1:
         # Depthwise: both sides run along the lanes, any reduction axis may be the group.
         options = list(reversed(axes)) if both else [*last[-1:], *_across(flat, last, groups[-1])]

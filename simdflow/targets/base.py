@@ -99,9 +99,12 @@ class Target:
                 return d
         return Dot(a, b, acc, 1) if group == 1 else None
 
-    def groups(self, a: str, b: str, acc: str) -> tuple[int, ...]:
-        """The groups it has for a product of these types, largest first."""
-        found = {d.group for d in self.dots if (d.a, d.b, d.acc) == (a, b, acc)}
+    def groups(self, a: str, b: str, acc: str, widened: bool = True) -> tuple[int, ...]:
+        """The groups it has for a product of these types, largest first; those of one instruction
+        for registers as they are loaded, if not `widened`.
+        """
+        rows = (d for d in self.dots if (d.a, d.b, d.acc) == (a, b, acc))
+        found = {d.group for d in rows if widened or not d.widened}
         return tuple(sorted(found | {1}, reverse=True))
 
 
