@@ -1,6 +1,6 @@
 """The command line of the bench: turns its options into one suite's run, a table and a JSON file.
 
-python -m bench layers|models|dataflows|choice|startup|team
+python -m bench layers|models|batches|dataflows|choice|startup|team
     [--quick] [--peers] [--threads N] [--only TEXT] [--json FILE]
     [--target NAME] [--csv FILE] [--png FILE]
 """
@@ -18,6 +18,7 @@ from .rows import Options, write_json
 SUITES = {
     "layers": "each layer of three networks, beside other engines with --peers",
     "models": "whole networks, beside other engines with --peers",
+    "batches": "networks of several images a call, and what compiling takes cold",
     "dataflows": "the YFlows study: anchors and auxiliary registers on the paper's layers",
     "choice": "the default dataflow beside the best of its design space",
     "startup": "import, compile, load from the cache, call",

@@ -327,3 +327,21 @@ def test_startup_probes_measure_with_a_cache_of_their_own(tmp_path: Path) -> Non
     assert any(tmp_path.rglob("*"))
     assert 0 < float(second["us"]) < float(first["us"])
     assert {m.probe for m in startup.MEASURES} == set(startup_probe.PROBES)
+
+
+def test_batches_take_turns_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import batches
+    from bench.model_cases import models
+
+    try:
+        models()
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+    monkeypatch.setattr(batches, "BATCHES", (3,))
+    result = batches.run(Options(quick=True, only="autoencoder int8"))
+    (row,) = result.rows
+    assert row.exact
+    assert row.ours_us is not None
+    assert row.ratio == pytest.approx(row.ours_us / row.peers["batch 3"], rel=0.02)
+    assert float(row.notes["cold_s"]) > 0
+    assert any(line.startswith("slower in a batch than alone: ") for line in result.lines)
