@@ -100,9 +100,11 @@ class Ready:
         def quick(x: Any) -> np.ndarray | None:
             result = new(shape, dtype, (x,)) if placing else empty(shape, dtype)
             target = result if view is None else result.reshape(view)
-            if type(x) is np.ndarray and x.shape != seen:
-                x = x.reshape(seen)
-            return result if call(x, target) else None
+            if call(x, target):
+                return result
+            if type(x) is np.ndarray and x.shape != seen and call(x.reshape(seen), target):
+                return result
+            return None
 
         return quick
 
