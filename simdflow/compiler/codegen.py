@@ -63,7 +63,7 @@ def _outliving(program: Program) -> dict[str, Vec]:
     kinds = {op.dst: op.vec for op in program.ops() if op.dst}
 
     def look(body: Sequence[Statement]) -> None:
-        for straight, run in _runs(body):
+        for _, run in _runs(body):
             written: set[str] = set()
             for s in run:
                 if isinstance(s, Op):
@@ -71,7 +71,6 @@ def _outliving(program: Program) -> dict[str, Vec]:
                     written.add(s.dst)
                 elif isinstance(s, Loop):
                     look(s.body)
-            assert straight or not written
 
     look(program.body)
     return found
