@@ -90,8 +90,10 @@ def remaining(ops: Sequence[Op], plan: RegisterPlan, var: str) -> list[Ports]:
             hoisted.add(number)
         if number in hoisted:
             ports = {}
-        elif ports and (stays or (not first and not still[number])):
-            ports = {"load": 1.0} if stays else {"load": 1.0 - kept}
+        elif ports and stays and not (plan.dot and plan.dot.widened):
+            ports = {"load": 1.0}  # and widened again, where it has to be
+        elif ports and not first and not still[number]:
+            ports = {"load": 1.0 - kept}
         found.append(ports)
     return found
 
