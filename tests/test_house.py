@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import io
+import os
 import re
 import subprocess
 import sys
@@ -319,3 +320,23 @@ def test_every_layer_has_a_reference() -> None:
     }
     assert names
     assert sorted(name for name in names if not hasattr(simdflow.ops.reference, name)) == []
+
+
+def test_compiling_loads_none_of_numbas_library(tmp_path: Path) -> None:
+    """It takes 0.4 s, and a kernel calls none of it; the second kernel does not load it either."""
+    (tmp_path / "two.py").write_text(
+        "import sys\n"
+        "import numpy as np\n"
+        "from simdflow import ops\n"
+        "for n in (5, 7):\n"
+        "    ops.relu(np.zeros((2, n), np.float32))\n"
+        "print('numba.core.compiler' in sys.modules, 'numba.np.arraymath' in sys.modules)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, str(tmp_path / "two.py")],
+        env={**os.environ, "SIMDFLOW_CACHE": "off"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == ["True", "False"]

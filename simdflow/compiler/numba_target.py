@@ -22,6 +22,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
+from numba.core.imputils import builtin_registry
 from numba.core.typing.context import Context as TypingContext
 from numba.core.typing.templates import AbstractTemplate, signature
 
@@ -49,6 +50,9 @@ class Typing(TypingContext):
 
     def load_additional_registries(self) -> None:
         """None."""
+
+    def refresh(self) -> None:
+        """Not for every kernel: to see what has come since, Numba loads the library after all."""
 
 
 class NativeCall(BaseCallConv):
@@ -92,6 +96,9 @@ class Context(CPUContext):
     def load_additional_registries(self) -> None:
         """None."""
 
+    def refresh(self) -> None:
+        """Not for every kernel, as above."""
+
     def mangler(self, name: str, *_: object, **__: object) -> str:
         """The kernel's own name, without the module's that Numba puts before it."""
         return name.rpartition(".")[2]
@@ -125,7 +132,8 @@ def _contexts() -> tuple[Typing, Context]:
 
     typed = Typing()
     context = Context(typed)
-    context.refresh()
+    TypingContext.refresh(typed)
+    context.install_registry(builtin_registry)
     typed.insert_global(body, types.Function(BodyType))
     context.insert_func_defn([(emit, body, (types.VarArg(types.Any),))])
     return typed, context
