@@ -35,12 +35,14 @@ class _Access:
     """What a body reads or writes of a memory, by addresses with the same loop variables.
 
     ops      instructions of the body
+    written  whether it is what is written
     spans    whole lines, (start, stop) in bytes
     offset   of the address in elements of `item` bytes, but for the loops' part
     loops    around the body
     """
 
     ops: int
+    written: bool
     spans: Spans
     offset: Affine
     item: int
@@ -96,11 +98,11 @@ class _Access:
         return 1 + (trips - 1) * _beyond(self.spans, step) / self.bytes if step else 1.0
 
 
-def traffic(program: Program, target: Target) -> tuple[float, float]:
-    """(bytes that come from beyond L1, cycles they take)."""
+def traffic(program: Program, target: Target) -> tuple[float, float, float]:
+    """(bytes that come from beyond L1, cycles they take, cycles of stores to lines beyond L2)."""
     core, caches = target.core, target.core.caches
     accesses = _accesses(program)
-    far = cycles = 0.0
+    far = cycles = stores = 0.0
     for a, l1, l2, l3 in zip(
         accesses,
         _missed(accesses, caches.l1, caches),
@@ -114,7 +116,9 @@ def traffic(program: Program, target: Target) -> tuple[float, float]:
         cycles += (l1 - beyond2) * crowding(len(a.sets(caches, AHEAD // a.ops))) / core.l2_bytes
         cycles += (beyond2 - beyond3) * (SCATTERED if a.scattered else 1.0) / core.l3_bytes
         cycles += beyond3 / core.memory_bytes
-    return far, cycles
+        if a.written:
+            stores += (beyond2 - beyond3) / core.l3_bytes + beyond3 / core.memory_bytes
+    return far, cycles, stores
 
 
 def crowding(sets: float) -> float:
@@ -165,11 +169,11 @@ def _room(a: _Access, depth: int, caches: Caches) -> bool:
 
 
 def _accesses(program: Program) -> list[_Access]:
-    found: dict[tuple, tuple[int, Affine, int, Loops, set[tuple[int, int]]]] = {}
+    found: dict[tuple, tuple[int, bool, Affine, int, Loops, set[tuple[int, int]]]] = {}
     _collect(program.body, program, (), found)
     return [
-        _Access(ops, _merged(spans), offset, item, loops)
-        for ops, offset, item, loops, spans in found.values()
+        _Access(ops, written, _merged(spans), offset, item, loops)
+        for ops, written, offset, item, loops, spans in found.values()
     ]
 
 
@@ -177,7 +181,7 @@ def _collect(
     body: Sequence[Statement],
     program: Program,
     loops: Loops,
-    found: dict[tuple, tuple[int, Affine, int, Loops, set[tuple[int, int]]]],
+    found: dict[tuple, tuple[int, bool, Affine, int, Loops, set[tuple[int, int]]]],
 ) -> None:
     path, ops = tuple(id(loop) for loop, _ in loops), sum(isinstance(s, Op) for s in body)
     for s in body:
@@ -193,9 +197,9 @@ def _collect(
                     wide = s.vec.lanes if s.name != "broadcast" else number(s, 1)
                     start = integer(arg.offset.const) * item
                     stop = start + wide * item
-                    spans = found.setdefault(
-                        (arg.operand, arg.offset.terms, path), (ops, arg.offset, item, loops, set())
-                    )[-1]
+                    key = (arg.operand, arg.offset.terms, path)
+                    new = (ops, not s.dst, arg.offset, item, loops, set[tuple[int, int]]())
+                    spans = found.setdefault(key, new)[-1]
                     spans.add((start - start % LINE, stop + -stop % LINE))
 
 
