@@ -38,7 +38,9 @@ def test_rates_are_what_a_loop_does_over_its_time(
     found = peaks.peaks(name)
     chosen = next(t for t in host_targets() if t.name == name)
     issued = peaks.PASSES * peaks.ACCUMULATORS
-    products = chosen.groups("u8", "i8", "i32", widened=False)[0] * chosen.width // 32 if peaks.X86 else 4
+    products = (
+        chosen.groups("u8", "i8", "i32", widened=False)[0] * chosen.width // 32 if peaks.X86 else 4
+    )
     assert found.target == name
     assert found.f32_gmac == issued * (chosen.width // 32) / FAKE_NS["f32"]
     assert found.i8_gmac == issued * products / FAKE_NS["i8"]
