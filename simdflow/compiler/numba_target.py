@@ -6,7 +6,7 @@
 `body` is an intrinsic, which `codegen` writes. A target is a typing context, a context that makes
 code, and a calling convention. This one knows no function but `body`: to load Numba's library of
 Python's and numpy's functions takes 0.4 s of a process's first kernel, and a kernel calls none of
-them. When Numba saw the loops, typed and lowered them statement by statement, a kernel took 2.3
+them. When Numba saw the loops, typed and lowered them statement by statement, a kernel took 2.5
 times as long to compile. Imports numba on top: only `jit` imports this file, and late.
 """
 
