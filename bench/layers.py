@@ -111,14 +111,14 @@ def _measure(case: Case, options: Options, limits: Peaks, seconds: float) -> Row
     )
     if mine is None:
         return row
-    shared = alone or mine.min_us
+    counted = alone or mine.min_us
     return replace(
         row,
         ours_us=round(mine.min_us, 2),
         ours_median_us=round(mine.median_us, 2),
         ratio=fastest and round(fastest / mine.min_us, 3),
-        peak_fraction=round(limit.peak_us / shared, 3),
-        bound_fraction=round(limit.bound_us / shared, 3),
+        peak_fraction=round(limit.peak_us / counted, 3),
+        bound_fraction=round(limit.bound_us / counted, 3),
         alone_us=alone and round(alone, 2),
         exact=case.dtype != "f32" or None,
         input=runs[OURS].note,

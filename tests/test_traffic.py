@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from statistics import median
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -27,7 +29,9 @@ def depthwise_f32(x, w, out):
         out[n, oh, ow, c] = acc
 
 
-FACTOR = 4.0  # the model knows no addresses of arrays, and of loops only how they overlap
+# The model knows no addresses of arrays, and of loops only how they overlap. In any case at all, and
+# in the chosen ones: a row of a tile that fills the cache to a few lines is off by 3.5.
+FACTOR, CHOSEN = 4.0, 2.5
 
 
 def on(l1: int, ways: int) -> Target:
@@ -102,6 +106,34 @@ def test_predicted_misses_are_those_of_a_cache(data: st.DataObject) -> None:
     far, *_ = traffic(made.program, target)
     real = misses(made.program, target.core.caches) * LINE
     assert real / FACTOR - 8 * LINE <= far <= real * FACTOR + 8 * LINE, (far, real)
+
+
+def test_predicted_misses_are_near_in_chosen_cases() -> None:
+    """Channels, sizes, caches, tiles and orders, each with each: every case, and the median."""
+    ratios = []
+    for channels, size, l1, (c, oh, ow), order in itertools.product(
+        (32, 128),
+        (5, 8),
+        (4096, 16384),
+        ((16, 1, 2), (32, 2, 2), (32, 1, 3)),
+        ((), ("c", "ow", "oh")),
+    ):
+        target = on(l1, 8)
+        types = {
+            "x": sf.f32[1, size + 2, size + 2, channels],
+            "w": sf.f32[3, 3, channels],
+            "out": sf.f32[1, size, size, channels],
+        }
+        if sum(4 * t.size for t in types.values()) < 1.3 * l1:
+            continue
+        tile = {"c": c, "oh": oh, "ow": ow}
+        flow = Dataflow(tile=tile, lanes="c", unroll={"kh": 3, "kw": 3}, order=order)
+        program = depthwise_f32.specialize(dataflow=flow, target=target, **types).program
+        far, *_ = traffic(program, target)
+        ratios.append(far / (misses(program, target.core.caches) * LINE))
+    assert len(ratios) == 42
+    assert 1 / CHOSEN <= min(ratios) <= max(ratios) <= CHOSEN
+    assert 0.8 <= median(ratios) <= 1.2
 
 
 def test_what_fits_the_first_cache_moves_nothing() -> None:
