@@ -29,8 +29,8 @@ def depthwise_f32(x, w, out):
         out[n, oh, ow, c] = acc
 
 
-# The model knows no addresses of arrays, and of loops only how they overlap. In any case at all, and
-# in the chosen ones: a row of a tile that fills the cache to a few lines is off by 3.5.
+# The model knows no addresses of arrays, and of loops only how they overlap. In any case at all,
+# and in the chosen ones: where a row fills the cache to a few lines it is off by 3.5.
 FACTOR, CHOSEN = 4.0, 2.5
 
 
