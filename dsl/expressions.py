@@ -10,7 +10,7 @@ import ast
 
 from . import loops
 from .indices import Scope, affine, mentions, number, size_or_shape, unknown, unparsed, word
-from .nest import Call, Cast, Const, Dim, Expr, Load, Lookup, Ref
+from .nest import Call, Cast, Const, Dim, Expr, Load, Lookup, Pick, Ref
 from .source import MISSING
 from .types import Scalar
 
@@ -50,6 +50,8 @@ def value(scope: Scope, node: ast.expr) -> Expr:
             return _name(scope, node)
         case ast.Subscript(value=ast.Name(id=name)) if name in scope.operands:
             return load(scope, node)
+        case ast.Subscript(value=ast.Tuple(elts=several)) if mentions(scope, node.slice)[0]:
+            return _pick(scope, node, several)
         case ast.Subscript() | ast.Attribute():
             found = size_or_shape(scope, node)
             if found is not None and not isinstance(found, tuple):
@@ -143,6 +145,22 @@ def load(scope: Scope, node: ast.Subscript) -> Load | Lookup:
     if len(parts) == 1 and mentions(scope, parts[0])[1]:
         return Lookup(name, value(scope, parts[0]))
     return Load(name, tuple(affine(scope, p, loads=mentions(scope, p)[1]) for p in parts))
+
+
+def _pick(scope: Scope, node: ast.Subscript, several: list[ast.expr]) -> Pick:
+    """`(a, b, c)[i]`."""
+    index = affine(scope, node.slice)
+    reduced = sorted(a for a in index.axes if scope.axes[a] != "grid")
+    if reduced:
+        raise scope.source.error(
+            node,
+            f"{unparsed(node)}: the reduction axis {reduced[0]} picks a value; axes of sf.grid are "
+            "allowed. Write the sum out.",
+        )
+    for v in several:
+        if isinstance(v, ast.Starred):
+            raise scope.source.error(v, f"{unparsed(v)}: write each value that is picked from.")
+    return Pick(index, tuple(value(scope, v) for v in several))
 
 
 def _call(scope: Scope, node: ast.Call) -> Expr:

@@ -187,6 +187,11 @@ def mentions(scope: Scope, node: ast.expr) -> tuple[bool, bool]:
         if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Name):
             value = True
             continue
+        if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Tuple):
+            # One of several values, picked by an axis; of several sizes, by a number.
+            value |= mentions(scope, n.slice)[0]
+            stack += n.value.elts
+            continue
         if isinstance(n, ast.Name):
             if n.id in scope.inlined:
                 stack.append(scope.inlined[n.id])

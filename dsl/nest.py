@@ -34,6 +34,7 @@ __all__ = [
     "LoopNest",
     "Operand",
     "Origin",
+    "Pick",
     "Quotient",
     "Reduction",
     "Ref",
@@ -79,6 +80,17 @@ class Lookup:
 
     def __str__(self) -> str:
         return f"{self.operand}[{self.index}]"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """`(a, b, c)[i]`: the value whose number the grid axes give."""
+
+    index: Affine
+    values: tuple[Expr, ...]
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.values))})[{self.index}]"
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,7 @@ class Call:
         return f"{self.op}({', '.join(map(str, self.args))})"
 
 
-Expr = Const | Load | Lookup | Ref | Cast | Call
+Expr = Const | Load | Lookup | Pick | Ref | Cast | Call
 
 INFIX = dict(add="+", sub="-", mul="*", div="/", floordiv="//", mod="%", shl="<<", shr=">>")
 INFIX |= dict(eq="==", ne="!=", lt="<", le="<=", gt=">", ge=">=", xor="^")
@@ -142,8 +154,8 @@ def walk(expr: Expr) -> Iterator[Expr]:
         yield from walk(expr.arg)
     elif isinstance(expr, Lookup):
         yield from walk(expr.index)
-    elif isinstance(expr, Call):
-        for a in expr.args:
+    elif isinstance(expr, (Call, Pick)):
+        for a in expr.args if isinstance(expr, Call) else expr.values:
             yield from walk(a)
 
 
@@ -153,6 +165,8 @@ def rewrite(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
         expr = replace(expr, arg=rewrite(expr.arg, change))
     elif isinstance(expr, Lookup):
         expr = replace(expr, index=rewrite(expr.index, change))
+    elif isinstance(expr, Pick):
+        expr = replace(expr, values=tuple(rewrite(a, change) for a in expr.values))
     elif isinstance(expr, Call):
         expr = replace(expr, args=tuple(rewrite(a, change) for a in expr.args))
     return change(expr)
@@ -298,7 +312,7 @@ class LoopNest:
         return MappingProxyType({a.name: integer(a.extent) for a in self.axes})
 
     def __getstate__(self) -> dict[str, object]:
-        return {k: v for k, v in self.__dict__.items() if k != "extents"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("extents", "picking")}
 
     @property
     def macs(self) -> int:
@@ -334,6 +348,12 @@ class LoopNest:
         r = self.reduction
         first = (r.init, r.value) if r else ()
         return (*first, *(x.value for x in self.epilogue), self.store.value)
+
+    @cached_property
+    def picking(self) -> frozenset[str]:
+        """The axes that pick one of several values."""
+        picks = (e for x in self.expressions() for e in walk(x) if isinstance(e, Pick))
+        return frozenset[str]().union(*(e.index.axes for e in picks))
 
     def __str__(self) -> str:
         """The nest as text, one line a part."""

@@ -7,110 +7,27 @@ where there is padding. The nests are in `products`, the borders in `border`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..dsl.errors import OperandError
-from ..dsl.types import OperandType, Scalar, f32, i8, i32, u8
+from ..dsl.types import OperandType, Scalar, f32
 from ..operands import PackedOperand
+from . import winograd
 from .border import source
 from .layer import Layer, Step
+from .numbers import Numbers, result_type
 from .op import described, op
 from .products import finishing, starts
-from .quantization import (
-    Quantization,
-    checked_activation,
-    checked_rounding,
-    checked_zero_point,
-)
-from .window import Padding, Pair, is_size, nonempty, rank, typed, window, without_border
+from .quantization import Quantization, checked_activation
+from .window import Padding, Pair, Window, is_size, nonempty, rank, window, without_border
 
 # The largest promise about a requantization factor; an i32 times it, rounded to f32, fits i32.
 FRACTION = 0.99
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """The options that all products have: what values mean, and how the kernel is made."""
-
-    activation: str | None = None
-    x_q: Quantization | None = None
-    w_q: Quantization | None = None
-    y_q: Quantization | None = None
-    y_type: Scalar | None = None
-    rounding: str = "float"
-    target: Any = None
-    dataflow: Any = None
-
-    @property
-    def all(self) -> tuple[Quantization, Quantization, Quantization] | None:
-        """The quantizations of x, w and y, or None."""
-        if self.x_q is None or self.w_q is None or self.y_q is None:
-            return None
-        return self.x_q, self.w_q, self.y_q
-
-
-def _result(
-    name: str, x: OperandType, w: OperandType, bias: OperandType | None, channels: int, n: Numbers
-) -> Scalar:
-    """The element type of a product's result; OperandError for numbers that do not go together."""
-    activation = checked_activation(name, n.activation)
-    checked_rounding(name, n.rounding)
-    typed(name, "x", x, (f32, u8, i8))
-    typed(name, "w", w, (f32,) if x.scalar == f32 else (i8,))
-    if bias is not None:
-        typed(name, "bias", bias, (f32,) if x.scalar == f32 else (i32,))
-        if bias.shape != (channels,):
-            raise OperandError(
-                f"{name}: bias.shape={list(bias.shape)} is not [{channels}], one for each output "
-                "channel. Reshape it."
-            )
-    for key, given in (("x_q", n.x_q), ("w_q", n.w_q), ("y_q", n.y_q)):
-        if given is not None and not isinstance(given, Quantization):
-            raise OperandError(
-                f"{name}: {key}={given!r} is not a Quantization; Quantization(scale, zero_point) "
-                "is. Make one."
-            )
-        if (given is None) != (n.x_q is None) or (given is not None and x.scalar == f32):
-            raise OperandError(
-                f"{name}: {key}={given!r} does not go with x={x.scalar} and x_q={n.x_q!r}; x_q, "
-                "w_q and y_q are given together, for u8 and i8. Give all of them or none."
-            )
-    if n.all is None:
-        if x.scalar == f32:
-            return f32
-        if activation is not None:
-            raise OperandError(
-                f"{name}: activation={activation!r} of i32 sums is not defined; it is for f32 and "
-                "quantized results. Give quantizations, or None."
-            )
-        return i32
-    x_q, w_q, y_q = n.all
-    to = n.y_type or x.scalar
-    if to not in (u8, i8):
-        raise OperandError(f"{name}: y_type={to} is not u8 or i8, which a quantized result is.")
-    if w_q.zero_point != 0:
-        raise OperandError(
-            f"{name}: w_q.zero_point={w_q.zero_point} is not 0; weights are symmetric. Quantize "
-            "them without a zero point."
-        )
-    if w_q.scales.size not in (1, channels):
-        raise OperandError(
-            f"{name}: w_q.scale has {w_q.scales.size} values; 1 or {channels}, one for each output "
-            "channel, are allowed. Correct it."
-        )
-    checked_zero_point(name, "x_q", x_q, x.scalar)
-    checked_zero_point(name, "y_q", y_q, to)
-    for key, given in (("x_q", x_q), ("y_q", y_q)):
-        if given.scales.size != 1:
-            raise OperandError(
-                f"{name}: {key}.scale has {given.scales.size} values; activations have one for the "
-                "whole tensor. Give one number."
-            )
-    return to
+ALGORITHMS = ("direct", "winograd", "auto")
 
 
 def _product(
@@ -185,6 +102,7 @@ def _conv2d_shape(
     dilation: Pair = 1,
     bordered: bool = False,
     groups: int = 1,
+    algorithm: str = "direct",
     **numbers: Any,
 ) -> OperandType:
     rank("conv2d", "x", x, "n, h, w, c")
@@ -202,7 +120,12 @@ def _conv2d_shape(
             f"conv2d: x has {c} channels, w reads {w.shape[2]} in each of {groups} groups; "
             f"w.shape[2] = {c} / groups is needed. Correct w [kh, kw, c/groups, oc] or groups."
         )
-    to = _result("conv2d", x, w, bias, oc, Numbers(**numbers))
+    if algorithm not in ALGORITHMS:
+        raise OperandError(
+            f"conv2d: algorithm={algorithm!r} is not known; "
+            f"{', '.join(map(repr, ALGORITHMS))} are. Use one of them."
+        )
+    to = result_type("conv2d", x, w, bias, oc, Numbers(**numbers))
     inner = without_border("conv2d", x, padding) if bordered else x
     at = window("conv2d", inner, w.shape[:2], stride, padding, dilation)
     return to[x.shape[0], *at.out, oc]
@@ -219,6 +142,7 @@ def conv2d(
     dilation: Pair = 1,
     bordered: bool = False,
     groups: int = 1,
+    algorithm: str = "direct",
     activation: str | None = None,
     x_q: Quantization | None = None,
     w_q: Quantization | None = None,
@@ -243,6 +167,10 @@ def conv2d(
                 them the result of integers is i32
     rounding    "float" (XNNPACK, the default), "tflite" (TensorFlow Lite's reference kernels) or
                 "onnx" (DequantizeLinear, QuantizeLinear); see `ops.reference.rounding`
+    algorithm   "direct": the sums above. "winograd": 3x3 of f32 from 16 products for four outputs,
+                not 36 (see `winograd`): its rounding errors are larger, an infinite sum may be
+                NaN, and `dataflow` is that of its products. "auto": what the cost model finds
+                faster
 
     Raises OperandError for ranks, types, sizes and options that do not go together, and for integer
     sums that can leave i32.
@@ -254,9 +182,33 @@ def conv2d(
         "dilation": dilation,
         "bordered": bordered,
     }
-    kind = _conv2d_shape(x, w.type, _kind(bias), groups=groups, **window_, **vars(numbers))
-    group = w.shape[3] // groups
-    return _windowed("conv2d", x, w, bias, kind, group, window_, numbers)
+    kind = _conv2d_shape(
+        x, w.type, _kind(bias), groups=groups, algorithm=algorithm, **window_, **vars(numbers)
+    )
+    inner = without_border("conv2d", x, padding) if bordered else x
+    at = window("conv2d", inner, w.shape[:2], stride, padding, dilation)
+    tiles = winograd.possible(x, w.type, at, groups, bordered)
+    if algorithm == "winograd" and not tiles:
+        raise OperandError(
+            f"conv2d: algorithm='winograd' with x={x.scalar}, kernel={at.kernel}, "
+            f"stride={at.stride}, dilation={at.dilation}, groups={groups}, bordered={bordered}, "
+            f"out={at.out}; f32, 3x3, strides and dilations of 1 and one group are allowed, and "
+            "even outputs with bordered=True. Use 'auto'."
+        )
+
+    def layer(images: int, tiled: bool) -> Layer:
+        read, out = (replace(t, shape=(images, *t.shape[1:])) for t in (x, kind))
+        if tiled:
+            return winograd.tiled(read, w, bias, out, at, numbers, bordered)
+        group = w.shape[3] // groups
+        return _windowed("conv2d", read, w, bias, out, group, at, bordered, numbers)
+
+    if algorithm == "auto" and tiles and dataflow is None:
+        # By one image: the bits of an image are the same in every batch.
+        tiles = layer(1, True).cycles < layer(1, False).cycles
+    else:
+        tiles = algorithm == "winograd"
+    return layer(x.shape[0], tiles)
 
 
 def _windowed(
@@ -266,13 +218,11 @@ def _windowed(
     bias: PackedOperand | None,
     kind: OperandType,
     group: int,
-    window_: dict[str, Any],
+    at: Window,
+    given: bool,
     n: Numbers,
 ) -> Layer:
-    """The layer of a product over windows: the border, then the product."""
-    given = window_.pop("bordered")
-    inner = without_border(name, x, window_["padding"]) if given else x
-    at = window(name, inner, w.shape[:2], **window_)
+    """The layer of a product over windows: the border, if it is not `given`, then the product."""
     zero = n.x_q.zero_point if n.x_q else 0
     border = source(name, "x", x, at.pads, zero, n.target, given)
     step = _product(name, border.kind, w, bias, kind, {**at.constants, "group": group}, n)
@@ -302,7 +252,7 @@ def _depthwise_shape(
             f"{name}: w has {oc} channels for {c} of x; a multiple of {c} is allowed. Correct w "
             "[kh, kw, c*m]."
         )
-    to = _result(name, x, w, bias, oc, Numbers(**numbers))
+    to = result_type(name, x, w, bias, oc, Numbers(**numbers))
     inner = without_border(name, x, padding) if bordered else x
     at = window(name, inner, w.shape[:2], stride, padding, dilation)
     return to[x.shape[0], *at.out, oc]
@@ -345,7 +295,9 @@ def depthwise_conv2d(
     kh, kw, oc = w.shape
     one = _reshaped(w, (kh, kw, 1, oc))
     multiplier = oc // x.shape[3]
-    return _windowed("depthwise_conv2d", x, one, bias, kind, multiplier, window_, numbers)
+    inner = without_border("depthwise_conv2d", x, padding) if bordered else x
+    at = window("depthwise_conv2d", inner, (kh, kw), stride, padding, dilation)
+    return _windowed("depthwise_conv2d", x, one, bias, kind, multiplier, at, bordered, numbers)
 
 
 def _dense_shape(
@@ -359,7 +311,7 @@ def _dense_shape(
             f"dense: x.shape={list(x.shape)} does not end in the {w.shape[0]} rows of w "
             f"{list(w.shape)}; x [..., k] and w [k, n] are needed. Transpose or reshape one."
         )
-    to = _result("dense", x, w, bias, w.shape[1], Numbers(**numbers))
+    to = result_type("dense", x, w, bias, w.shape[1], Numbers(**numbers))
     return to[*x.shape[:-1], w.shape[1]]
 
 

@@ -65,6 +65,11 @@ class Layer:
     steps: tuple[Step, ...]
     buffers: tuple[Buffer, ...] = ()
 
+    @property
+    def cycles(self) -> float:
+        """What the cost model predicts for its kernels, one after the other."""
+        return sum(float(step.kernel.cost.cycles) for step in self.steps)
+
 
 def filled(shape: tuple[int, ...], dtype: np.dtype, value: float = 0) -> np.ndarray:
     """A C-ordered array of `value` on a 64-byte boundary, with 64 readable bytes after it."""

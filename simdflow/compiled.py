@@ -95,6 +95,13 @@ class CompiledKernel:
         """The Program: loops over vector instructions."""
         return self._stages.program
 
+    @cached_property
+    def cost(self) -> Any:
+        """The cost model's prediction (`compiler.cost.Cost`): cycles, and what they are made of."""
+        from .compiler.cost import cost
+
+        return cost(self.plan, self.program)
+
     @property
     def source(self) -> str:
         """The emitted text."""

@@ -61,6 +61,14 @@ from sample_kernels import (
     wrapped,
     wrapping_sum,
 )
+from sample_picks import (
+    haar,
+    haar_numpy,
+    square_turned,
+    summed_of_two,
+    three_ways,
+    three_ways_numpy,
+)
 
 import simdflow as sf
 
@@ -192,5 +200,11 @@ SAMPLES: tuple[Sample, ...] = (
         {"table": I8, "ids": [sf.i32.range(0, 8), sf.i16.range(3, 5)]},
     ),
     Sample(sparse_rows, lambda w, x: product(x, w.T), {"w": sf.i8, "x": I8}),
+    Sample(haar, haar_numpy, {"x": I8, "c": (1, 70)}),
+    Sample(three_ways, three_ways_numpy, {"x": I8, "w": sf.i8}),
+    Sample(square_turned, lambda x: np.outer([1, 2, 3, -4], x), {"x": sf.f32}),
+    Sample(
+        summed_of_two, lambda x, y: np.stack([2 * y.sum(1), x.sum(1)]), {"x": SMALL, "y": SMALL}
+    ),
 )
 BY_NAME = {str(s): s for s in SAMPLES}

@@ -18,7 +18,7 @@ from .quantized import Quant
 from .windows import Array
 
 # What decides how a kernel is made, and never what it computes.
-MAKING = ("target", "dataflow")
+MAKING = ("target", "dataflow", "algorithm")
 # XNNPACK's sum takes scale ratios in this range; LiteRT computes others by TensorFlow Lite's rule.
 RATIOS = (2.0**-10, 2.0**8)
 
@@ -27,8 +27,9 @@ def call(name: str, *operands: Any, **options: Any) -> Array:
     """The result of the op called `name` on arrays, in numpy: its shape, type and value.
 
     `operands` are arrays in the op's order (None for one left out), `options` the op's own;
-    `target` and `dataflow` change nothing. f32 results are rounded once from float64, integers are
-    exact. Raises KeyError for a name that has no reference; what an op refuses is not checked.
+    `target`, `dataflow` and `algorithm` change nothing. f32 results are rounded once from float64,
+    integers are exact. Raises KeyError for a name that has no reference; what an op refuses is not
+    checked.
     """
     given = {k: v for k, v in options.items() if k not in MAKING}
     arrays = [a if a is None else np.asarray(a) for a in operands]

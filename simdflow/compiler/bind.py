@@ -28,6 +28,7 @@ from ..dsl.nest import (
     Let,
     Load,
     LoopNest,
+    Pick,
     Quotient,
     Ref,
     Size,
@@ -164,6 +165,8 @@ class _Sizes:
         """One part of an expression: indices and numbers made integers."""
         if isinstance(e, Load):
             return replace(e, index=self.index(e.index))
+        if isinstance(e, Pick):
+            return replace(e, index=self.affine(e.index))
         if isinstance(e, Const) and isinstance(e.value, Dim) and not e.value.operand:
             return Const(dict(self.nest.constants)[e.value.name])
         if isinstance(e, Const) and not isinstance(e.value, (int, float)):

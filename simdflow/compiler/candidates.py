@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..dsl.dataflow import Dataflow
-from ..dsl.nest import Load, LoopNest, Reduction
-from ..targets import Dot, Target
+from ..dsl.nest import Load, LoopNest
+from ..targets import Target
 from .complete import bit_axis, compressed_rows, default_lanes, lanes_of
 from .flatten import extent_of, flatten, fuse_named, fused_run, fusing_refused, value_operands
+from .kept import kept
 from .period import period_of
 from .reads import Reads, window_reads
-from .rough import BODY, NARROWED, STORED, rough
+from .rough import BODY, NARROWED, STORED, dot_of, product_sides, rough, sensible
 from .streams import streams
 from .turn import PIECE
 from .weave import TOGETHER
@@ -44,6 +45,9 @@ def candidates(nest: LoopNest, target: Target) -> Iterator[tuple[float, Dataflow
         for group in group_options(flat, target, lanes_axis):
             for cycles, flow in _tiles(flat, narrow, lanes_axis, rows, group):
                 yield cycles, replace(flow, width=width)
+        options = group_options(flat, target, lanes_axis)
+        for cycles, flow in kept(flat, narrow, lanes_axis, rows, options):
+            yield cycles, replace(flow, width=width)
     if not rows or 2 * flat.extents[lanes_axis] <= lanes_of(flat, target.width):
         yield from _dots(flat, target, lanes_axis, rows[-1:])
     several = repeated(flat, target, lanes_axis)
@@ -75,16 +79,17 @@ def _dots(
     21, and small ones lose by the sums at the end (one Zen 4 core).
     """
     most = flat.extents[lanes_axis]
-    types = (flat.type_of(x.operand) for x in _product(flat)[1])
+    types = (flat.type_of(x.operand) for x in product_sides(flat)[1])
     size, l2 = max(t.size * t.scalar.bits // 8 for t in types), target.core.caches.l2
     if size > l2 or (not rows and size < l2 // 2):
         return
-    r, pair = _product(flat)
+    r, pair = product_sides(flat)
     a, b = (flat.type_of(x.operand).scalar.name for x in pair)
-    for name, g in group_options(flat, target, lanes_axis):
-        if _dot(target, a, b, r.scalar.name, g).widened:
+    options = group_options(flat, target, lanes_axis)
+    most_summed = max(g for _, g in options)
+    for axis, g in dict.fromkeys((name.split("__")[-1], g) for name, g in options):
+        if g < most_summed or dot_of(target, a, b, r.scalar.name, g).widened:
             continue  # not where both sides run along the lanes
-        axis = name.split("__")[-1]
         wide = lanes_of(flat, target.width) * g
         if axis and extent_of(flat, axis) >= wide:
             for n in (min(most, 8), min(most, 4)) if rows else (2, 3):
@@ -98,24 +103,16 @@ def repeated(flat: LoopNest, target: Target, lanes_axis: str) -> str:
     """
     n, wide = flat.extents[lanes_axis], TOGETHER * lanes_of(flat, target.width)
     before = [a.name for a in flat.grid if flat.extents[a.name] > 1 and a.name != lanes_axis][-1:]
-    both = all(lanes_axis in x.index[-1].axes for x in _product(flat)[1])
+    both = all(lanes_axis in x.index[-1].axes for x in product_sides(flat)[1])
     if not both or wide % n or n % 4 or n == wide or not before:
         return ""
     pair = (before[0], lanes_axis)
     return "" if fusing_refused(flat, pair, True) else "__".join(pair)
 
 
-def _product(flat: LoopNest) -> tuple[Reduction, tuple[Load, Load]]:
-    """The reduction and the sides of its product, where `candidates` found one."""
-    r = flat.reduction
-    pair = value_operands(r.value) if r else None
-    assert r is not None and pair is not None
-    return r, pair
-
-
 def group_options(flat: LoopNest, target: Target, lanes_axis: str) -> list[tuple[str, int]]:
     """(group axis, group): what the target's dot products can do with each reduction axis."""
-    r, pair = _product(flat)
+    r, pair = product_sides(flat)
     a, b = (flat.type_of(x.operand).scalar.name for x in pair)
     acc = r.scalar.name
     both = lanes_axis in pair[0].index[-1].axes and lanes_axis in pair[1].index[-1].axes
@@ -156,13 +153,13 @@ def _tiles(
     extents = flat.extents
     lanes = lanes_of(flat, target.width)
     vectors = -(-extents[lanes_axis] // lanes)
-    r, pair = _product(flat)
+    r, pair = product_sides(flat)
     inside = axis.split("__")
     steps = math.prod(
         extents[a.name] for a in r.axes if a.kind == "reduce" and a.name not in inside
     ) * (-(-extent_of(flat, axis) // g) if axis else 1)
     a, b = (flat.type_of(x.operand).scalar.name for x in pair)
-    dot = _dot(target, a, b, r.scalar.name, g)
+    dot = dot_of(target, a, b, r.scalar.name, g)
     sides = (b, a) if lanes_axis in pair[1].index[-1].axes else (a, b)
     ends = NARROWED if flat.type_of(flat.out.name).scalar.bits < r.scalar.bits else STORED
     last = rows[-1] if rows else ""
@@ -206,7 +203,7 @@ def _tiles(
                     or (outer, mr, nr) in seen
                 ):
                     continue
-                if mr not in _sensible(n_last, 14):
+                if mr not in sensible(n_last, 14):
                     continue
                 if upright and (nr > 4 or (outer * mr == 1 and n_before * n_last > 1)):
                     continue  # each pixel is read for few products
@@ -242,16 +239,6 @@ def _tiles(
                     yield cycles, flow
 
 
-def _dot(target: Target, a: str, b: str, acc: str, g: int) -> Dot:
-    """The product of these types, whichever side comes first."""
-    return target.dot(a, b, acc, g) or target.dot(b, a, acc, g) or Dot(a, b, acc, g)
-
-
-def _sensible(n: int, most: int) -> set[int]:
-    """Row tiles worth trying: of each number of tiles the smallest, so that they come out even."""
-    return {size for size in range(1, min(n, most) + 1) if -(-n // -(-n // size)) == size}
-
-
 def _flow(
     flat: LoopNest,
     target: Target,
@@ -264,7 +251,7 @@ def _flow(
     whole: bool,
     order: tuple[str, ...],
 ) -> Dataflow | None:
-    r, pair = _product(flat)
+    r, pair = product_sides(flat)
     wide = [x for x in pair if lanes_axis in x.index[-1].axes]
     narrow = [x for x in pair if x not in wide]
     unroll: dict[str, int] = {}

@@ -22,6 +22,7 @@ from ..dsl.nest import (
     Load,
     Lookup,
     LoopNest,
+    Pick,
     Quotient,
     walk,
 )
@@ -155,6 +156,8 @@ def _expression(nest: LoopNest, expr: Expr, line: int) -> None:
                 )
         elif isinstance(e, Lookup):
             _lookup(nest, e, line)
+        elif isinstance(e, Pick):
+            _pick(nest, e, line)
         elif isinstance(e, Cast):
             _cast(nest, e, line)
         elif isinstance(e, Call):
@@ -196,6 +199,31 @@ def _lookup(nest: LoopNest, e: Lookup, line: int) -> None:
             line,
             f"index={e.index} of table {e.operand} reaches {low} to {high}; {e.operand} has {size} "
             "elements. Clip the index, or give its operand a range.",
+        )
+
+
+def _pick(nest: LoopNest, e: Pick, line: int) -> None:
+    """Numbers of one kind, and as many as the index has values."""
+    for v in e.values:
+        _number(nest, v, line, e)
+    scalars = [scalar_of(v, nest) for v in e.values]
+    if len({s.is_float for s in scalars}) > 1:
+        shown = " and ".join(f"{s} {v}" for s, v in zip(scalars, e.values, strict=True))
+        raise fault(
+            nest,
+            line,
+            f"{e}: mixed types {shown}; an integer meets a float only through a cast. Write "
+            "sf.f32(...).",
+        )
+    low, high = e.index.bounds(nest.extents)
+    if low < 0 or high >= len(e.values):
+        over = ", ".join(f"{a}<{nest.extents[a]}" for a in sorted(e.index.axes))
+        raise fault(
+            nest,
+            line,
+            f"index={e.index} of {len(e.values)} values reaches {high if low >= 0 else low} with "
+            f"{over}; 0 to {len(e.values) - 1} is allowed. Correct the index, or write more "
+            "values.",
         )
 
 

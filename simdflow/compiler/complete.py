@@ -107,6 +107,11 @@ def complete(nest: LoopNest, flow: Dataflow, target: Target) -> Dataflow:
                 f"{nest.name}: {axis!r} is tiled or spread over lanes, but each of its rows has "
                 f"nonzeros of its own; a compressed row is walked alone. Tile another axis."
             )
+    if lanes in nest.picking or set(dict(flow.block)) & nest.picking:
+        raise DataflowError(
+            f"{nest.name}: {', '.join(sorted(nest.picking))} picks one of several values, all in "
+            f"one tile; neither lanes nor blocks run along it. Use another axis."
+        )
     if lanes in quotient_axes(nest):
         raise DataflowError(
             f"{nest.name}: lanes={lanes!r} is divided in an index by a number that does not divide "
@@ -147,7 +152,7 @@ def default_lanes(nest: LoopNest) -> str:
     """The grid axis along which the output is contiguous, or the last one that is longer than 1."""
     extents = nest.extents
     index = nest.store.index[-1]
-    barred = quotient_axes(nest) | compressed_rows(nest)
+    barred = quotient_axes(nest) | compressed_rows(nest) | nest.picking
     free = [a.name for a in nest.grid if a.name not in barred] or [a.name for a in nest.grid]
     bits = nest.type_of(nest.out.name).scalar.kind == "b"
     for name in free:
@@ -212,6 +217,7 @@ def rounded(nest: LoopNest, flow: Dataflow, lanes: int, group: int) -> Dataflow:
     extents = nest.extents
     grid = {a.name for a in nest.grid}
     tile, unroll, block = dict(flow.tile), dict(flow.unroll), dict(flow.block)
+    tile |= {axis: extents[axis] for axis in nest.picking}
     for axis in [t for t in tile if t not in grid]:
         unroll[axis] = max(unroll.get(axis, 1), tile.pop(axis))
     step = lanes if flow.lanes in grid else lanes * group

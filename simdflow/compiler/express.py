@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..dsl.errors import KernelError
-from ..dsl.nest import Affine, Call, Cast, Const, Expr, Load, Lookup, Ref, integer, number
+from ..dsl.nest import Affine, Call, Cast, Const, Expr, Load, Lookup, Pick, Ref, integer, number
 from ..dsl.types import SCALARS, Scalar
-from .place import Place, address, value_load
+from .place import Place, address, substitute, value_load
 from .plan import RegisterPlan
 from .program import Vec
 from .ranges import range_of
@@ -48,6 +48,11 @@ def express(
         return w.op("lookup", Vec(table.name, place.lanes), where, value(expr.index))
     if isinstance(expr, Cast):
         return _cast(w, plan, expr, value)
+    if isinstance(expr, Pick):
+        # The tile has all of the axis, so that the place says which value it is.
+        which = substitute(expr.index, place.at)
+        assert not which.terms, f"{expr} is picked by a loop"
+        return typed(expr.values[integer(which.const)], scalar_of(expr, plan.nest))
     op, args = expr.op, expr.args
     if op in COMPARISONS:
         common = _common(plan, args)

@@ -6,11 +6,23 @@ operands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from ..dsl.errors import OperandError
-from ..dsl.nest import Affine, Axis, Dim, Expr, Fetched, Load, LoopNest, Quotient, Size
+from ..dsl.nest import (
+    Affine,
+    Axis,
+    Dim,
+    Expr,
+    Fetched,
+    Load,
+    LoopNest,
+    Pick,
+    Quotient,
+    Size,
+    walk,
+)
 from .scalars import fault
 
 # An extent that every constraint still allows at this length is not constrained at all.
@@ -52,28 +64,26 @@ def _longest(
     """
     best: int | None = None
     bare: dict[str, int] = {}
-    for x in loads:
-        shape = nest.type_of(x.operand).shape
-        for d, (index, n) in enumerate(zip(x.index, shape, strict=True)):
-            others = index.axes - {axis}
-            # What is fetched bounds no axis: its own load, which is among `loads`, does.
-            own = Affine(tuple(x for x in index.terms if not isinstance(x[0], Fetched)))
-            if axis not in own.axes or not others <= extents.keys():
-                continue
-            if 0 in (extents[o] for o in others):
-                continue  # the load never happens
-            length = _fitting(index, axis, {o: extents[o] for o in others}, n)
-            if length == UNBOUNDED:
-                continue
-            if length == 0 and n > 0:
-                raise OperandError(
-                    f"{nest.name}: {x.operand}.shape[{d}]={n} is too small for index {index}, "
-                    f"which reaches {_reach(index, axis, extents)[1]} at {axis}=0. Pass a larger "
-                    f"{x.operand}."
-                )
-            if index == Affine.axis(axis):
-                bare[f"{x.operand}.shape[{d}]"] = n
-            best = length if best is None else min(best, length)
+    for what, index, n in _indices(nest, loads):
+        others = index.axes - {axis}
+        # What is fetched bounds no axis: its own load, which is among `loads`, does.
+        own = Affine(tuple(x for x in index.terms if not isinstance(x[0], Fetched)))
+        if axis not in own.axes or not others <= extents.keys():
+            continue
+        if 0 in (extents[o] for o in others):
+            continue  # the load never happens
+        length = _fitting(index, axis, {o: extents[o] for o in others}, n)
+        if length == UNBOUNDED:
+            continue
+        if length == 0 and n > 0:
+            raise OperandError(
+                f"{nest.name}: {what}={n} is too small for index {index}, which reaches "
+                f"{_reach(index, axis, extents)[1]} at {axis}=0. Pass a larger "
+                f"{what.partition('.')[0]}."
+            )
+        if index == Affine.axis(axis):
+            bare[what] = n
+        best = length if best is None else min(best, length)
     if len(set(bare.values())) > 1:
         sizes = ", ".join(f"{k}={n}" for k, n in bare.items())
         raise OperandError(
@@ -81,6 +91,18 @@ def _longest(
             f"{nest.out.name} is given. Pass operands of one length."
         )
     return best
+
+
+def _indices(nest: LoopNest, loads: tuple[Load, ...]) -> Iterator[tuple[str, Affine, int]]:
+    """(what it goes into, an index, how many elements there are) of each dimension of the loads,
+    and of the values that an axis picks from.
+    """
+    for x in loads:
+        for d, (index, n) in enumerate(zip(x.index, nest.type_of(x.operand).shape, strict=True)):
+            yield f"{x.operand}.shape[{d}]", index, n
+    for e in (e for x in nest.expressions() for e in walk(x)):
+        if isinstance(e, Pick):
+            yield f"the values picked by {e.index}", e.index, len(e.values)
 
 
 def _reach(

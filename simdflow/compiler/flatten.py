@@ -25,6 +25,7 @@ from ..dsl.nest import (
     Fetched,
     Load,
     LoopNest,
+    Pick,
     Quotient,
     integer,
     rewrite,
@@ -55,7 +56,9 @@ def fuse_named(nest: LoopNest, dataflow: Dataflow) -> LoopNest:
 
 
 def map_accesses(nest: LoopNest, change: Change) -> LoopNest:
-    """The nest with `change(operand, index) -> index` applied to every load and to the store."""
+    """The nest with `change(operand, index) -> index` applied to every load and to the store; to
+    an index into no memory with "" as operand.
+    """
 
     def fetched(t: Fetched) -> Fetched:
         return replace(t, index=change(t.operand, t.index))
@@ -64,6 +67,8 @@ def map_accesses(nest: LoopNest, change: Change) -> LoopNest:
         if isinstance(expr, Load):
             index = tuple(i.mapped(fetched) for i in expr.index)
             return replace(expr, index=change(expr.operand, index))
+        if isinstance(expr, Pick):
+            return replace(expr, index=change("", (expr.index,))[0])
         return expr
 
     r = nest.reduction
@@ -241,6 +246,8 @@ def fusing_refused(
         return "the nonzeros of a row are not an axis of the memory. Leave it alone."
     extents = nest.extents
     used = [n for n in names if extents[n] > 1]
+    if nest.picking & set(used):
+        return "one of them picks a value, the tile has it whole. Leave it alone."
     for access in nest.accesses:
         for a in access.index:
             if any(not isinstance(t, str) and t.axes & set(names) for t, _ in a.terms):

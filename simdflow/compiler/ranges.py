@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from ..dsl import loops
-from ..dsl.nest import Cast, Const, Expr, Load, Lookup, LoopNest, Reduction, Ref
+from ..dsl.nest import Cast, Const, Expr, Load, Lookup, LoopNest, Pick, Reduction, Ref
 from ..dsl.types import Exact, Scalar, f32
 
 Range = tuple[int | float, int | float]
@@ -95,6 +95,9 @@ def _computed(expr: Expr, nest: LoopNest, memo: dict[Expr, Range]) -> Range:
         return _range(next(x.value for x in nest.epilogue if x.name == expr.name), nest, memo)
     if isinstance(expr, Cast):
         return cast_range(expr, _range(expr.arg, nest, memo))
+    if isinstance(expr, Pick):
+        found = [_range(v, nest, memo) for v in expr.values]
+        return min(low for low, _ in found), max(high for _, high in found)
     if expr.op == "mul" and expr.args[0] == expr.args[1]:
         low, high = _range(expr.args[0], nest, memo)
         if (low, high) == ANY:

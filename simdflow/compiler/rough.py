@@ -5,8 +5,10 @@ Ranks hundreds of tiles, of which the best few are planned, lowered and counted 
 
 from __future__ import annotations
 
+from ..dsl.nest import Load, LoopNest, Reduction
 from ..targets import Dot, Target
 from .cost import OVERLAP, UNEVEN, late
+from .flatten import value_operands
 from .reads import Reads
 
 # Instructions of one kind in a loop body: enough to hide the loop, few enough for the op cache.
@@ -62,3 +64,21 @@ def rough(
 def _pieces(n: int, size: int) -> list[tuple[int, int]]:
     """(size, how many) of whole tiles and the remainder."""
     return [(size, n // size)] * (n >= size) + ([(n % size, 1)] if n % size else [])
+
+
+def product_sides(flat: LoopNest) -> tuple[Reduction, tuple[Load, Load]]:
+    """The reduction and the sides of its product, where `candidates` found one."""
+    r = flat.reduction
+    pair = value_operands(r.value) if r else None
+    assert r is not None and pair is not None
+    return r, pair
+
+
+def dot_of(target: Target, a: str, b: str, acc: str, g: int) -> Dot:
+    """The product of these types, whichever side comes first."""
+    return target.dot(a, b, acc, g) or target.dot(b, a, acc, g) or Dot(a, b, acc, g)
+
+
+def sensible(n: int, most: int) -> set[int]:
+    """Row tiles worth trying: of each number of tiles the smallest, so that they come out even."""
+    return {size for size in range(1, min(n, most) + 1) if -(-n // -(-n // size)) == size}

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..dsl import loops
 from ..dsl.errors import KernelError
-from ..dsl.nest import Call, Cast, Const, Expr, Load, Lookup, LoopNest, Ref, Store, walk
+from ..dsl.nest import Call, Cast, Const, Expr, Load, Lookup, LoopNest, Pick, Ref, Store, walk
 from ..dsl.types import Exact, Scalar, bit, f32, f64, i32, i64
 from .ranges import BOOLEANS, range_of
 
@@ -101,12 +101,12 @@ def _computed(expr: Expr, nest: LoopNest, memo: dict[Expr, Scalar]) -> Scalar:
         return expr.scalar
     if is_truth(expr, nest):
         return bit
-    args = expr.args[1:] if expr.op == "select" else expr.args
-    found = [_scalar(a, nest, memo) for a in args]
+    op = "select" if isinstance(expr, Pick) else expr.op
+    found = [_scalar(a, nest, memo) for a in _alternatives(expr)]
     floats = [s for s in found if s.is_float]
-    if floats or expr.op in FLOATS:
+    if floats or op in FLOATS:
         return max(floats, key=lambda s: s.bits, default=f32)
-    if expr.op in KEEPS and found[0] == found[1]:
+    if op in KEEPS and len(set(found)) == 1:
         return found[0]
     low, high = range_of(expr, nest)
     if i64 not in found and i32.low <= low and high <= i32.high:
@@ -120,6 +120,13 @@ def _computed(expr: Expr, nest: LoopNest, memo: dict[Expr, Scalar]) -> Scalar:
             f"({i64.low} to {i64.high}). Cast a part of it to a narrower type.",
         )
     return i64
+
+
+def _alternatives(expr: Call | Pick) -> tuple[Expr, ...]:
+    """The parts that an expression's own type comes from."""
+    if isinstance(expr, Pick):
+        return expr.values
+    return expr.args[1:] if expr.op == "select" else expr.args
 
 
 def line_of(expr: Expr, nest: LoopNest) -> int:
@@ -164,6 +171,8 @@ def typed(expr: Expr, nest: LoopNest) -> Expr:
     if isinstance(expr, Lookup):
         index = typed(expr.index, nest)
         return replace(expr, index=numbered(index, i32) if isinstance(index, Const) else index)
+    if isinstance(expr, Pick):
+        return replace(expr, values=_alike([typed(v, nest) for v in expr.values], True, nest))
     if isinstance(expr, Call):
         return _typed_call(Call(expr.op, tuple(typed(a, nest) for a in expr.args)), nest)
     return expr
@@ -188,25 +197,33 @@ def _typed_call(expr: Call, nest: LoopNest) -> Expr:
         return expr.args[1] if condition.value else expr.args[2]
     if all(is_plain(a) for a in expr.args):
         return _folded(expr, nest)
-    args = list(expr.args)
     first = 1 if expr.op == "select" else 0
-    known = [scalar_of(a, nest) for a in args[first:] if not is_plain(a) and not is_truth(a, nest)]
+    keeps = expr.op in KEEPS or expr.op in BOOLEANS
+    return Call(expr.op, (*expr.args[:first], *_alike(list(expr.args[first:]), keeps, nest)))
+
+
+def _alike(parts: list[Expr], keeps: bool, nest: LoopNest) -> tuple[Expr, ...]:
+    """Parts of one expression, with plain numbers in the type of the others (of integers only if it
+    `keeps` that type), and f32 widened beside f64.
+    """
+    known = [scalar_of(a, nest) for a in parts if not is_plain(a) and not is_truth(a, nest)]
     floats = [s for s in known if s.is_float]
-    for i, a in enumerate(args[first:], first):
+    wide = any(isinstance(a, Const) and isinstance(a.value, float) for a in parts)
+    found: list[Expr] = []
+    for a in parts:
         if isinstance(a, Const) and a.scalar is None and not isinstance(a.value, bool):
             if floats:
-                args[i] = numbered(a, max(floats, key=lambda s: s.bits))
-            elif known and (expr.op in KEEPS or expr.op in BOOLEANS):
-                args[i] = numbered(a, known[0])
-            elif not known and any(
-                isinstance(b, Const) and isinstance(b.value, float) for b in args[first:]
-            ):
-                args[i] = numbered(a, f32)
+                a = numbered(a, max(floats, key=lambda s: s.bits))
+            elif known and keeps:
+                a = numbered(a, known[0])
+            elif not known and wide:
+                a = numbered(a, f32)
             else:
-                args[i] = numbered(a, _plain(a))
+                a = numbered(a, _plain(a))
         elif f64 in floats and not is_truth(a, nest) and scalar_of(a, nest) == f32:
-            args[i] = Cast(f64, "exact", a)
-    return Call(expr.op, tuple(args))
+            a = Cast(f64, "exact", a)
+        found.append(a)
+    return tuple(found)
 
 
 def _folded(expr: Call, nest: LoopNest) -> Const:

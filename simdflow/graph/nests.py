@@ -26,6 +26,7 @@ from ..dsl.nest import (
     Lookup,
     LoopNest,
     Operand,
+    Pick,
     Quotient,
     Ref,
     rewrite,
@@ -190,13 +191,11 @@ def fused(producer: LoopNest, consumer: LoopNest, operand: str) -> LoopNest | No
 
     The consumer's other operands come after the producer's, with a number after their
     names where those have the name already; the output keeps the producer's. None where the
-    consumer does not read that operand point by point, or the producer stores elsewhere than its
-    axes say.
+    consumer does not read that operand point by point, or the producer stores where quotients of
+    its axes say.
     """
     out = producer.type_of(producer.out.name)
-    if len(set(producer.store.index)) != len(producer.store.index) or not all(
-        _runs_along(producer, i, n) for i, n in zip(producer.store.index, out.shape, strict=True)
-    ):
+    if out.border or any(not isinstance(t, str) for i in producer.store.index for t, _ in i.terms):
         return None
     lined = aligned(consumer, out.shape)
     if lined is None:
@@ -208,7 +207,7 @@ def fused(producer: LoopNest, consumer: LoopNest, operand: str) -> LoopNest | No
     if lined.type_of(operand).scalar != out.scalar:
         return None
     axis_of = {
-        next(iter(mine.axes)): next(iter(theirs.axes))
+        next(iter(mine.axes)): theirs
         for mine, theirs in zip(lined.store.index, producer.store.index, strict=True)
     }
     names = _fresh_names(producer, lined, operand)
@@ -221,6 +220,8 @@ def fused(producer: LoopNest, consumer: LoopNest, operand: str) -> LoopNest | No
             return Load(names[e.operand], index)
         if isinstance(e, Lookup):
             return replace(e, operand=names[e.operand])
+        if isinstance(e, Pick):
+            return replace(e, index=_renamed(e.index, axis_of, names))
         if isinstance(e, Ref):
             return Ref(names[e.name])
         return e
@@ -280,6 +281,8 @@ def inlined(producer: LoopNest, consumer: LoopNest, operand: str) -> LoopNest | 
             return Load(names[e.operand], tuple(substitute(i, at) for i in e.index))
         if isinstance(e, Lookup):
             return replace(e, operand=names[e.operand])
+        if isinstance(e, Pick):
+            return replace(e, index=substitute(e.index, at))
         return lets[e.name] if isinstance(e, Ref) else e
 
     for let in producer.epilogue:
@@ -328,7 +331,8 @@ def _fresh_names(producer: LoopNest, consumer: LoopNest, operand: str) -> dict[s
     return found
 
 
-def _renamed(index: Affine, axes: Mapping[str, str], operands: Mapping[str, str]) -> Affine:
+def _renamed(index: Affine, axes: Mapping[str, Affine], operands: Mapping[str, str]) -> Affine:
+    """An index of the consumer, at the producer's axes and with its names of operands."""
     total = Affine((), index.const)
     for term, c in index.terms:
         if isinstance(term, Quotient):
@@ -339,5 +343,5 @@ def _renamed(index: Affine, axes: Mapping[str, str], operands: Mapping[str, str]
             moved = replace(term, operand=operands[term.operand], index=inside)
             total = total.plus(Affine(((moved, c),)))
         else:
-            total = total.plus(Affine.axis(axes.get(term, term)).times(c))
+            total = total.plus(axes[term].times(c))
     return total

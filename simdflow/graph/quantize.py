@@ -282,7 +282,8 @@ class _Quantizing:
         if bias is not None:
             units = np.rint(bias / (np.float64(x_q.single) * scales)).astype(i32.dtype)
             inputs.append(self._constant(self._named(str(rest[0])), units))
-        options = dict(node.options) | {"x_q": x_q, "w_q": w_q, "y_q": self.meaning(node.output)}
+        options = {k: v for k, v in node.options.items() if k != "algorithm"}  # one of f32
+        options |= {"x_q": x_q, "w_q": w_q, "y_q": self.meaning(node.output)}
         return self._call(node.function, node, [*inputs], **options | {"rounding": "float"})
 
     def sum(self, node: Node) -> str:

@@ -24,6 +24,7 @@ from ..dsl.nest import (
     Load,
     Lookup,
     LoopNest,
+    Pick,
     Ref,
     walk,
 )
@@ -219,9 +220,20 @@ class _Run:
             return Near(_wide(array[places]), 0.0)
         if isinstance(e, Lookup):
             return self._lookup(e)
+        if isinstance(e, Pick):
+            return self._pick(e)
         if isinstance(e, Cast):
             return self._cast(e, self.near(e.arg))
         return self._call(e, [self.near(a) for a in e.args])
+
+    def _pick(self, e: Pick) -> Near:
+        which, values = _affine(e.index, self.at, {}), [self.near(v) for v in e.values]
+        parts = [np.asarray(p) for v in values for p in (v.value, v.error)]
+        shape = np.broadcast_shapes(which.shape, *(p.shape for p in parts))
+        at = np.broadcast_to(which, shape)[None]
+        whole = [np.broadcast_to(p, shape) for p in parts]
+        value, error = (np.take_along_axis(np.stack(whole[k::2]), at, 0)[0] for k in (0, 1))
+        return Near(value, error)
 
     def _lookup(self, e: Lookup) -> Near:
         table, index = _wide(self.arrays[e.operand]), self.near(e.index)

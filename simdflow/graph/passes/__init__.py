@@ -12,6 +12,7 @@ from ..graph import Graph
 from .bound_indices import bound_indices
 from .cancel_transposes import cancel_transposes
 from .carry_integers import carry_integers
+from .fast_convolutions import fast_convolutions
 from .fold_batch_norm import fold_batch_norm
 from .fold_constants import fold_constants, fold_dequantized
 from .fold_pads import fold_pads
@@ -39,6 +40,7 @@ PASSES: tuple[Pass, ...] = (
     fuse_activation,  # relu, relu6, clip into the layer before
     still_transposes,  # what moves nothing is a reshape; what all this left behind
     unsigned,  # i8 between layers as u8, which the products take as it is
+    fast_convolutions,  # 3x3 of f32 by fewer products, where the cost model finds it faster
     bound_indices,  # inputs that choose rows of a table may not leave it
 )
 

@@ -59,7 +59,7 @@ def _lowered(at: Rewrite, node: Node) -> str | None:
             layer, activation = before, NAMES[clamp]
     if layer is None or not isinstance(layer.function, Op):
         return None
-    options = dict(layer.options)
+    options = {k: v for k, v in layer.options.items() if k != "algorithm"}  # one of f32
     if activation is not None:
         options["activation"] = activation
     for names, rule in (
