@@ -368,15 +368,12 @@ class CompiledKernel:
         """The emitted text run with the numpy meaning of every instruction: no machine code."""
         named = self._named(operands)
         plan = self.plan
-        kind = plan.nest.type_of(plan.nest.out.name)
-        result = empty(kind)
+        result = empty(plan.nest.type_of(plan.nest.out.name))
         words = result.words if isinstance(result, Bits) else result
         words[...] = 0
         packings = {p.operand: p for p in plan.packings}
-        memories = self.program.memories
-        found = native_arrays(
-            memories, packings, named, words, lambda m: np.zeros(m.size, m.scalar.dtype)
-        )
+        memories, scratch = self.program.memories, lambda m: np.zeros(m.size, m.scalar.dtype)
+        found = native_arrays(memories, packings, named, words, scratch)
         arrays = {name: np.ascontiguousarray(a).reshape(-1) for name, a in found.items()}
         from .compiler.emit import run_text
 
