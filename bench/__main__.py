@@ -1,6 +1,6 @@
 """The command line of the bench: turns its options into one suite's run, a table and a JSON file.
 
-python -m bench layers|models|batches|dataflows|choice|startup|team
+python -m bench layers|algorithms|models|batches|dataflows|choice|startup|team
     [--quick] [--peers] [--threads N] [--only TEXT] [--json FILE]
     [--target NAME] [--csv FILE] [--png FILE]
 """
@@ -17,6 +17,7 @@ from .rows import Options, write_json
 
 SUITES = {
     "layers": "each layer of three networks, beside other engines with --peers",
+    "algorithms": "3x3 convolutions of f32, direct and by Winograd's tiles",
     "models": "whole networks, beside other engines with --peers",
     "batches": "networks of several images a call, and what compiling takes cold",
     "dataflows": "the YFlows study: anchors and auxiliary registers on the paper's layers",
@@ -39,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of every engine (1)")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains TEXT")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
-    parser.add_argument("--target", default="", metavar="NAME", help="dataflows, choice: only it")
+    parser.add_argument(
+        "--target", default="", metavar="NAME", help="dataflows, choice, algorithms: only it"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="dataflows: every number")
     parser.add_argument("--png", type=Path, metavar="FILE", help="dataflows: the heat map")
     given = parser.parse_args(arguments)

@@ -31,7 +31,7 @@ def prepare(problem: Problem, threads: int) -> Run:
         raise Unsupported(f"threads={threads}: a single layer runs on one thread")
     if problem.case.dtype == "bit":
         return _binary(problem)
-    op, settings, weights = _op(problem), _settings(problem), _packed(problem)
+    op, settings, weights = _op(problem), settings_of(problem), weights_of(problem)
     dtype = np.float32 if problem.case.dtype == "f32" else problem.expected.dtype
     x = bordered(problem)
     out = placed(problem.expected.shape, np.dtype(dtype), x)
@@ -88,7 +88,7 @@ def bordered(problem: Problem) -> np.ndarray:
 
 def eager(problem: Problem) -> Callable[[], np.ndarray]:
     """The layer as a user calls it: numpy arrays in, packed weights, a new array out."""
-    op, weights, settings = _op(problem), _packed(problem), _settings(problem)
+    op, weights, settings = _op(problem), weights_of(problem), settings_of(problem)
     return lambda: op(problem.x, weights, problem.bias, **settings)
 
 
@@ -110,13 +110,15 @@ def _op(problem: Problem) -> Any:
     return op
 
 
-def _packed(problem: Problem) -> Any:
+def weights_of(problem: Problem) -> Any:
+    """The weights, packed."""
     import simdflow
 
     return simdflow.pack(problem.w)
 
 
-def _settings(problem: Problem) -> dict[str, Any]:
+def settings_of(problem: Problem) -> dict[str, Any]:
+    """The options of the op."""
     case = problem.case
     if case.dtype == "bit":
         raise Unsupported("dtype=bit: simdflow.ops has no binary layers; prepare has a nest")

@@ -204,8 +204,10 @@ def conv2d(
         return _windowed("conv2d", read, w, bias, out, group, at, bordered, numbers)
 
     if algorithm == "auto" and tiles and dataflow is None:
-        # By one image: the bits of an image are the same in every batch.
-        tiles = layer(1, True).cycles < layer(1, False).cycles
+        # By one image: the bits of an image are the same in every batch. No direct sum is quicker
+        # than its products, so that most are not weighed.
+        cycles, products = layer(1, True).cycles, winograd.products(w.type, at, target)
+        tiles = cycles < products or cycles < layer(1, False).cycles
     else:
         tiles = algorithm == "winograd"
     return layer(x.shape[0], tiles)

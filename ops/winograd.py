@@ -21,6 +21,7 @@ from ..dsl import loops as sf
 from ..dsl.types import OperandType, f32
 from ..kernel import kernel
 from ..operands import PackedOperand, pack
+from ..targets import target as find_target
 from .border import source
 from .layer import Buffer, Layer, Step
 from .numbers import Numbers
@@ -109,6 +110,13 @@ def possible(x: OperandType, w: OperandType, at: Window, groups: int, given: boo
     whole = at.kernel == (3, 3) and at.stride == (1, 1) and at.dilation == (1, 1) and groups == 1
     even = not any(n % 2 for n in at.out)
     return x.scalar == f32 and w.scalar == f32 and whole and (even or not given)
+
+
+def products(w: OperandType, at: Window, target: Any) -> float:
+    """The least cycles that the products of the direct sums take for one image."""
+    chosen = find_target(target)
+    each = w.size * at.out[0] * at.out[1]
+    return each / (chosen.width // f32.bits * chosen.rate("dot"))
 
 
 def tiled(

@@ -14,7 +14,7 @@ from .compiler.packing import pack as pack_array
 from .dsl.bits import pack_bits as pack_words
 from .dsl.bits import unpack_bits as unpack_words
 from .dsl.errors import OperandError
-from .dsl.types import BY_DTYPE, OperandType, RangedScalar, Scalar, bit
+from .dsl.types import BY_DTYPE, SCALARS, OperandType, RangedScalar, Scalar, bit
 
 
 class Bits:
@@ -90,7 +90,7 @@ class PackedOperand:
 def packed_parts(array: np.ndarray, packing: Packing) -> tuple[np.ndarray, ...]:
     """(elements,) or (elements, sums) of a dense array in a kernel's order."""
     raw = pack_array(np.ascontiguousarray(array), packing)
-    item = np.dtype("u1") if packing.scalar == "bit" else array.dtype
+    item = SCALARS[packing.stored].dtype
     elements = raw[: packing.elements * item.itemsize].view(item)
     elements.flags.writeable = False
     if not packing.sums:

@@ -121,6 +121,9 @@ def reductions(chosen: Target) -> Iterator[Use]:
             yield Use("dot", acc, (acc, acc, acc))
         acc = Vec("i32", lanes)
         yield Use("dotbits", acc, (acc, Vec("u8", 4 * lanes), Vec("u8", 4 * lanes)))
+        for kind in ("u8", "i8"):
+            words = Vec(kind, 4 * lanes), Vec("i16", 4 * lanes)
+            yield Use("dot_words", acc, (acc, *words))
         for parts in (1, 2, 3, 4, 6):
             for want in ("u8", "i8", "i16"):
                 vec = Vec(want, parts * lanes)

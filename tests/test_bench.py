@@ -345,3 +345,20 @@ def test_batches_take_turns_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row.ratio == pytest.approx(row.ours_us / row.peers["batch 3"], rel=0.02)
     assert float(row.notes["cold_s"]) > 0
     assert any(line.startswith("slower in a batch than alone: ") for line in result.lines)
+
+
+def test_algorithms_are_checked_and_compared_with_the_prediction() -> None:
+    from bench import algorithms
+
+    names = [case.name for case in algorithms.layers()]
+    assert len(set(names)) == len(names)
+    result = algorithms.run(Options(quick=True, only="32x32x8-8"))
+    (row,) = result.rows
+    assert not row.why  # both are right
+    assert set(row.peers) == {"direct", "winograd"}
+    chosen = "winograd" if float(row.notes["predicted"]) > 1 else "direct"
+    assert row.ours_us == row.peers[chosen]
+    measured = row.peers["direct"] / row.peers["winograd"]
+    agree = (measured > 1) == (chosen == "winograd")
+    lines = "\n".join(result.lines)
+    assert f"the faster algorithm is chosen for {int(agree)} of 1 layers" in lines

@@ -21,7 +21,7 @@ from simdflow.targets.emission import dtype, is_float
 from simdflow.targets.vectormath import MAX_ULP
 
 # A CPU without its optional instructions differs in these rows only.
-OPTIONAL = ("dot", "dotbits", "gather")
+OPTIONAL = ("dot", "dot_words", "dotbits", "gather")
 CASES = [
     (name, row)
     for name in TARGETS

@@ -174,7 +174,9 @@ def _products(w: Writer, tile: Tile, uses: list) -> Callable:
     spots = tile.spots
     r = plan.nest.reduction
     assert r is not None
-    dot = "dotbits" if plan.dot.a == "bit" else "dot"
+    packed = [plan.packing(x.operand) for x in (plan.a, plan.b)]
+    words = [p is not None and p.words for p in packed]
+    dot = "dotbits" if plan.dot.a == "bit" else "dot_words" if any(words) else "dot"
 
     def side(load: Load, name: str) -> Callable:
         keys = _identities(tile, load, uses)
@@ -206,7 +208,7 @@ def _products(w: Writer, tile: Tile, uses: list) -> Callable:
     def add(n: int, i: int, j: int, p: dict) -> None:
         acc = f"acc_{i}_{j}"
         x, y = a(n), b(n)
-        w.assign(acc, dot, vec, acc, x, y)
+        w.assign(acc, dot, vec, acc, *((y, x) if words[0] else (x, y)))
 
     return add
 

@@ -161,6 +161,7 @@ def _tiles(
     a, b = (flat.type_of(x.operand).scalar.name for x in pair)
     dot = dot_of(target, a, b, r.scalar.name, g)
     sides = (b, a) if lanes_axis in pair[1].index[-1].axes else (a, b)
+    sides = ("i16", sides[1]) if dot.widened else sides  # packed as words
     ends = NARROWED if flat.type_of(flat.out.name).scalar.bits < r.scalar.bits else STORED
     last = rows[-1] if rows else ""
     before = rows[-2] if len(rows) > 1 else ""

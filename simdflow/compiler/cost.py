@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .plan import RegisterPlan
-from .ports import arithmetic, busiest, loading, together
+from .ports import DOTS, arithmetic, busiest, loading, together
 from .program import Fetch, Loop, Op, Program, Statement
 from .traffic import traffic
 from .values import remaining, written_out
@@ -91,14 +91,14 @@ def _straight(
     chains = Counter(
         op.dst
         for op in ops
-        if op.name in ("dot", "dotbits", "max_into", "min_into")
+        if op.name in (*DOTS, "dotbits", "max_into", "min_into")
         or (op.dst and op.dst in op.registers)
     )
     chain = max(chains.values(), default=0) * LATENCY if chained else 0.0
     cycles = busiest(ports, plan.target) + BESIDE * loading(ports, plan.target)
     # A tile with its reduction and its epilogue in one run: the longer the run, the less the next
     # tile's products hide the epilogue.
-    end = max((i for i, op in enumerate(ops) if op.name == "dot"), default=-1) + 1
+    end = max((i for i, op in enumerate(ops) if op.name in DOTS), default=-1) + 1
     if end:
         phases = sum(busiest(together(part), plan.target) for part in (parts[:end], parts[end:]))
         apart = REDUCED if plan.lanes_reduced else late(arithmetic(ports))

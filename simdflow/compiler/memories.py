@@ -22,8 +22,8 @@ def memories_of(plan: RegisterPlan, scratch: int) -> tuple[Memory, ...]:
         t = nest.type_of(o.name)
         packing = plan.packing(o.name)
         if packing:
-            scalar = SCALARS["u8"] if packing.scalar == "bit" else t.scalar
-            found.append(Memory(o.name, scalar, packing.elements, "packed", o.name))
+            stored = SCALARS[packing.stored]
+            found.append(Memory(o.name, stored, packing.elements, "packed", o.name))
             if packing.sums:
                 found.append(
                     Memory(f"{o.name}_sums", SCALARS["i32"], packing.sum_count, "sums", o.name)

@@ -36,6 +36,8 @@ class Packing:
     period         the lanes repeat after so many, and the tile is the same everywhere; 0 if not
     woven          lanes in the order of four interwoven vectors, where whole blocks of them are
                    (see weave.py)
+    words          bytes as 16-bit numbers, of each vector the even group elements before the odd
+                   ones, for an instruction that multiplies words (`dot_words`)
     """
 
     operand: str
@@ -55,6 +57,12 @@ class Packing:
     shift_stride: int = 0
     period: int = 0
     woven: bool = False
+    words: bool = False
+
+    @property
+    def stored(self) -> str:
+        """The type of a stored element."""
+        return "u8" if self.scalar == "bit" else "i16" if self.words else self.scalar
 
     @property
     def unit(self) -> int:
@@ -96,7 +104,7 @@ class Packing:
     @property
     def sums_at(self) -> int:
         """Where the sums begin, in bytes: the next multiple of 64."""
-        size = self.elements * max(SCALARS[self.scalar].bits // 8, 1)
+        size = self.elements * SCALARS[self.stored].bits // 8
         return -(-size // 64) * 64 if self.sums else size
 
     @property
@@ -185,8 +193,7 @@ def pack(array: np.ndarray, packing: Packing) -> np.ndarray:
         dense = dense[..., None]
     if p.period:
         dense = np.concatenate([dense] * (p.lane_extent // p.period), axis=-1)
-    out = aligned(p.bytes)
-    at, item = 0, flat.itemsize
+    out, at = aligned(p.bytes), 0
     for shift, (start, stop, size) in itertools.product(range(p.shifts), p.sections):
         panels = _panels(dense[..., start:stop], p, size, shift * p.shift_stride)
         raw = (
@@ -196,7 +203,7 @@ def pack(array: np.ndarray, packing: Packing) -> np.ndarray:
         )
         out[at : at + raw.nbytes] = raw
         at += raw.nbytes
-    assert at == p.elements * (1 if p.scalar == "bit" else item), (at, p.elements)
+    assert at == p.elements * SCALARS[p.stored].bits // 8, (at, p.elements)
     if p.sums:
         axes = tuple(i for i, (a, _) in enumerate(p.axes) if a in p.reduced)
         sums = -128 * dense.sum(axis=axes, dtype=np.int64)
@@ -227,6 +234,9 @@ def _panels(dense: np.ndarray, p: Packing, size: int, shift: int) -> np.ndarray:
         dense = np.moveaxis(dense, -3, 0)
     else:
         dense = np.moveaxis(dense.reshape(*dense.shape[:-1], tiles, size), -2, 0)
+    if p.words:
+        pairs = dense.reshape(*dense.shape[:-2], -1, p.lanes, p.group // 2, 2).astype(np.int16)
+        dense = np.moveaxis(pairs, -1, -3)
     return np.ascontiguousarray(dense)
 
 

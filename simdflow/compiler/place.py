@@ -165,7 +165,7 @@ def product_load(w: Writer, plan: RegisterPlan, load: Load, place: Place, dst: s
         return _woven_load(w, plan, load, place, dst, min(left, group))
     if packing:
         if packing.lane:
-            return w.assign(dst, "load", vec, where)
+            return w.assign(dst, "load", replace(vec, scalar=packing.stored), where)
         return w.assign(dst, "broadcast", vec, where, group)
     index = load.index[-1]
     cl = index.coefficient(plan.flow.lanes) if nest.type_of(load.operand).storage != "csr" else 0

@@ -17,6 +17,7 @@ from .turn import NEAR, PIECE
 
 Ports = dict[str, float]  # instructions by the port that takes them
 
+DOTS = ("dot", "dot_words")
 EXPENSIVE = {
     "exp": 14,
     "log": 20,
@@ -51,7 +52,7 @@ def uops(op: Op, plan: RegisterPlan) -> Ports:
     found = _own(op, plan)
     if plan.dot is None or not plan.dot.widened:
         return found
-    if op.name == "dot":
+    if op.name in DOTS:
         return found | {"other": plan.dot.adds * pieces(op, plan.target)}
     first = op.args[0] if op.dst and op.args else None
     sides = {x.operand for x in (plan.a, plan.b) if x is not None}
@@ -93,7 +94,7 @@ def _own(op: Op, plan: RegisterPlan) -> Ports:
         return {"store": n}
     if op.name == "scatter":
         return {"store": 2.0 * op.vec.lanes}
-    if op.name == "dot" and plan.dot is not None:
+    if op.name in DOTS and plan.dot is not None:
         return {"dot": plan.dot.uops * n}
     if op.name == "dotbits" and plan.dot is not None:
         return {"other": 2.0 * plan.dot.uops}

@@ -43,7 +43,8 @@ def rough(
         for m, tm in _pieces(n_last, mr):
             for v, tv in _pieces(vectors, nr):
                 dots = h * m * v
-                loads = v / target.rate("load") + h * m / target.rate("broadcast")
+                loads = (2 * v if dot.widened else v) / target.rate("load")
+                loads += h * m / target.rate("broadcast")
                 loads = dots * reads.loads / target.rate("load") if reads.loads else loads
                 step = max(dots * dot.uops / target.rate("dot"), loads)
                 if dot.widened:

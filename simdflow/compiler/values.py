@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..dsl.nest import Affine, integer
 from .plan import RegisterPlan
-from .ports import Ports, uops
+from .ports import DOTS, Ports, uops
 from .program import Address, Arg, Loop, Op, Statement
 
 # Operations of a loop that LLVM writes out, so that what neighbouring steps share is shared; its
@@ -60,7 +60,7 @@ def remaining(ops: Sequence[Op], plan: RegisterPlan, var: str) -> list[Ports]:
     The same value is made once, and outside the loop if nothing in it changes; as far as registers
     do not suffice, it is loaded again.
     """
-    sums = {op.dst for op in ops if op.name in ("dot", "dotbits")}
+    sums = {op.dst for op in ops if op.name in (*DOTS, "dotbits")}
     assigned = {op.dst for op in ops}
     outside = {r for op in ops for r in op.registers} - assigned
     free = plan.target.registers - len(sums) - len(outside) - WORKING

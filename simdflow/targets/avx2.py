@@ -67,5 +67,6 @@ def avx2(has: Collection[str]) -> Target:
 def _rows(vnni: bool) -> Mapping[str, Instruction]:
     from . import x86
 
-    own = (x86.dot(WIDTH, vnni), x86.flip(WIDTH), *x86.narrowing(WIDTH), *x86.to_integers(WIDTH))
+    products = x86.dot(WIDTH, vnni), x86.dot_words(WIDTH), x86.flip(WIDTH)
+    own = (*products, *x86.narrowing(WIDTH), *x86.to_integers(WIDTH))
     return MappingProxyType(x86.NATIVE_ROWS | {row.name: row for row in own})

@@ -50,9 +50,9 @@ class Dot:
 
     def widening(self, scalar: str) -> dict[str, float]:
         """Instructions that widen one register of a side, by the port that takes them: a mask and a
-        shift of unsigned bytes, three shifts of signed ones.
+        shift of unsigned bytes, three shifts of signed ones, none of words.
         """
-        if not self.widened:
+        if not self.widened or scalar == "i16":
             return {}
         return {"other": 1.0, "shuffle": 1.0} if scalar == "u8" else {"shuffle": 3.0}
 

@@ -70,6 +70,28 @@ def dot(floats: Floats) -> Instruction:
     return Instruction("dot", _dot, emit)
 
 
+def _dot_words(vec: Vec, acc: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x bytes [lane][4]; y words [even, odd elements of the group][lane][2]."""
+    t = dtype(vec.scalar)
+    pairs = np.moveaxis(x.reshape(vec.lanes, 2, 2), -1, 0).astype(t)
+    products = pairs * y.reshape(2, vec.lanes, 2).astype(t)
+    return acc + products.sum(axis=(0, 2), dtype=t)
+
+
+def emit_dot_words(b: Any, vec: Vec, acc: Value, x: Value, y: Value) -> Any:
+    """acc[i] + sum over g < 4 of x[4i + g] * the word of y that stands for it."""
+    result, n = acc.llvm, 2 * vec.lanes
+    for g in range(4):
+        start = g % 2 * n + g // 2
+        places = range(g, x.lanes, 4), range(start, start + n, 2)
+        u, v = (
+            convert(b, vec, Value(shuffle(b, s.llvm, s.llvm, lanes), s.scalar, vec.lanes))
+            for s, lanes in zip((x, y), places, strict=True)
+        )
+        result = b.add(result, b.mul(u, v))
+    return result
+
+
 def _dotbits(vec: Vec, acc: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     bits = np.bitwise_count(x ^ y).reshape(vec.lanes, -1).sum(axis=1, dtype=np.int64)
     return (acc + bits).astype(dtype(vec.scalar))
@@ -138,6 +160,7 @@ _BY_NAME = {row.name: row for row in ARITHMETIC}
 
 ROWS = (
     Instruction("dotbits", _dotbits, emit_dotbits),
+    Instruction("dot_words", _dot_words, emit_dot_words),
     Instruction("narrow", _narrow, emit_narrow),
     Instruction("narrow_add", _narrow_add, emit_narrow_add),
     _horizontal("hadd", _BY_NAME["add"], np.add),

@@ -70,6 +70,23 @@ def multiply_words(b: Any, acc: Value, x: Value, y: Value) -> Any:
     return total
 
 
+def dot_words(width: int) -> Instruction:
+    """The row `dot_words` by two pmaddwd, whose second factors come from memory as they are."""
+    portable = NATIVE_ROWS["dot_words"]
+
+    def emit(b: Any, vec: Vec, acc: Value, x: Value, y: Value) -> Any:
+        bits, n = vec.lanes * 32, 2 * vec.lanes
+        if vec.scalar != "i32" or bits not in REGISTERS or bits > width:
+            return portable.emit(b, vec, acc, x, y)
+        name, total = f"llvm.x86.{_MULTIPLY_PAIRS[bits]}", acc.llvm
+        for even in (True, False):
+            words = shuffle(b, y.llvm, y.llvm, range(0 if even else n, n if even else 2 * n))
+            total = b.add(total, call(b, name, acc.llvm.type, _bytes(b, x, even), words))
+        return total
+
+    return Instruction("dot_words", portable.meaning, emit)
+
+
 def _bytes(b: Any, x: Value, even: bool) -> Any:
     """The even or odd bytes of a register, as 16-bit numbers."""
     wide = Vec("i16", x.lanes // 2)
