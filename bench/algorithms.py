@@ -14,6 +14,7 @@ from functools import partial
 
 from simdflow import ops
 from simdflow.ops.op import described
+from simdflow.placing import placed
 from simdflow.targets import target as find_target
 
 from . import ours, peers
@@ -99,7 +100,7 @@ def _prepared(algorithm: str, target: str, given: Problem, threads: int) -> Run:
     if threads != 1:
         raise Unsupported(f"threads={threads}: a single layer runs on one thread")
     x, settings, weights = given.x, ours.settings_of(given), ours.weights_of(given)
-    out = ours.placed(given.expected.shape, x.dtype, x)
+    out = placed(given.expected.shape, x.dtype, x)
     chosen = {**settings, "algorithm": algorithm, "target": target}
     call = ops.conv2d.bind(x, weights, given.bias, out=out, **chosen)
     return Run(call, out.copy)
