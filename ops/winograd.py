@@ -113,10 +113,13 @@ def possible(x: OperandType, w: OperandType, at: Window, groups: int, given: boo
 
 
 def products(w: OperandType, at: Window, target: Any) -> float:
-    """The least cycles that the products of the direct sums take for one image."""
-    chosen = find_target(target)
-    each = w.size * at.out[0] * at.out[1]
-    return each / (chosen.width // f32.bits * chosen.rate("dot"))
+    """The least cycles that the products of the direct sums take for one image, without those of
+    rows of the border.
+    """
+    chosen, (rows, columns), (top, below) = find_target(target), at.out, at.pads[0]
+    inside = range(top, rows + 2 - below)
+    read = sum(row + kh in inside for row in range(rows) for kh in range(3))
+    return w.size // 3 * read * columns / (chosen.width // f32.bits * chosen.rate("dot"))
 
 
 def tiled(
@@ -148,16 +151,13 @@ def tiled(
     weights = transformed(w)
     making = {"target": n.target}
     read = replace(border.kind, zeros=())
+    multiplied = tile_products.specialize(
+        x=inside, w=weights.type, out=sums, dataflow=n.dataflow, **making
+    )
     steps = [
         *border.steps,
         Step(input_tiles.specialize(x=read, out=inside, **making), (border.name,), "tiles"),
-        Step(
-            tile_products.specialize(
-                x=inside, w=weights.type, out=sums, dataflow=n.dataflow, **making
-            ),
-            ("tiles", weights),
-            "sums",
-        ),
+        Step(multiplied, ("tiles", weights), "sums"),
         Step(
             output_tiles.specialize(m=sums, start=f32[channels], out=whole, **limits, **making),
             ("sums", start),
@@ -172,7 +172,7 @@ def tiled(
     return Layer({"x": border.shape}, out, tuple(steps), (*border.buffers, *buffers))
 
 
-# Made once for an operand, whatever it is used for.
+# Made once for an operand, whatever batch or activation it is used with.
 _TRANSFORMED: WeakKeyDictionary[PackedOperand, PackedOperand] = WeakKeyDictionary()
 
 
