@@ -50,3 +50,28 @@ def summed_of_two(x, y, out):
         for k in sf.reduce(x.shape[1]):
             acc += (x[i, k], y[i, k] * 2.0)[1 - p]
         out[p, i] = acc
+
+
+@sf.kernel
+def extremes_of_two(x, y, out):
+    """out[i, p] = the smaller and the larger of two bytes, as bytes."""
+    for i, p in sf.grid(x.shape[0], 2):
+        a = sf.min(x[i], y[i])
+        out[i, p] = sf.u8((a, sf.max(x[i], y[i]) + 1)[p], saturate=True)
+
+
+@sf.kernel
+def narrowed_ways(x, w, scale, out):
+    """out[p, i, j] = u8(round(acc * scale[j])) and what is left to 255."""
+    for p, i, j in sf.grid(2, x.shape[0], w.shape[1]):
+        acc = sf.i32(0)
+        for k in sf.reduce(w.shape[0]):
+            acc += x[i, k] * w[k, j]
+        q = sf.u8(sf.i32(sf.round(sf.f32(acc) * scale[j]), saturate=True), saturate=True)
+        out[p, i, j] = (q, sf.u8(255 - q))[p]
+
+
+def narrowed_ways_numpy(x: Array, w: Array, scale: Array) -> Array:
+    sums = (x.astype(np.int64) @ w.astype(np.int64)).astype(np.float32)
+    q = np.clip(np.rint(sums * scale.astype(np.float32)), 0, 255)
+    return np.stack([q, 255 - q])

@@ -62,8 +62,11 @@ from sample_kernels import (
     wrapping_sum,
 )
 from sample_picks import (
+    extremes_of_two,
     haar,
     haar_numpy,
+    narrowed_ways,
+    narrowed_ways_numpy,
     square_turned,
     summed_of_two,
     three_ways,
@@ -202,6 +205,16 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(sparse_rows, lambda w, x: product(x, w.T), {"w": sf.i8, "x": I8}),
     Sample(haar, haar_numpy, {"x": I8, "c": (1, 70)}),
     Sample(three_ways, three_ways_numpy, {"x": I8, "w": sf.i8}),
+    Sample(
+        extremes_of_two,
+        lambda x, y: np.stack([np.minimum(x, y), np.clip(np.maximum(x, y) + 1.0, 0, 255)], 1),
+        {"x": sf.u8, "y": sf.u8, "i": (1, 90)},
+    ),
+    Sample(
+        narrowed_ways,
+        narrowed_ways_numpy,
+        {"x": sf.u8, "w": sf.i8, "scale": sf.f32.range(0, 0.125)},
+    ),
     Sample(square_turned, lambda x: np.outer([1, 2, 3, -4], x), {"x": sf.f32}),
     Sample(
         summed_of_two, lambda x, y: np.stack([2 * y.sum(1), x.sum(1)]), {"x": SMALL, "y": SMALL}
