@@ -26,8 +26,8 @@ OVERLAP = 0.05  # of traffic that the arithmetic does not hide, or the other way
 # A remainder is code of its own, which is cold when it comes: depthwise 14x14x512 f32 takes 23 us
 # in tiles of 7 + 7 pixels, 27 in 5 + 5 + 4 (one Zen 4 core).
 UNEVEN = 1.03
-# An order of its own, down the columns of some lanes, reads pieces of pixels that no prefetcher sees
-# coming: depthwise 28x28x256 f32, stride 2, takes 19.2 us so and 16.1 row by row (AVX2, Zen 4).
+# An order of its own, down the columns of some lanes, reads pieces of pixels that no prefetcher
+# sees coming: depthwise 28x28x256 f32, stride 2, takes 19.2 us so, 16.1 row by row (AVX2, Zen 4).
 APART = 1.05
 LATENCY = 4.0  # of a dot product or a fused multiply-add
 MISPREDICT = 14.0  # leaving a loop
